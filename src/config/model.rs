@@ -1,0 +1,258 @@
+//! The configuration as the rest of the house uses it: checked, with every default filled in.
+//!
+//! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+
+use crate::ids::{BackendName, GenerationNumber, ServiceName};
+
+/// A whole checked file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The `[gateway]` table.
+    pub gateway: Arc<Gateway>,
+    /// The `[[service]]` tables, in the file's order.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// What concerns the gateway as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Addresses on which clients are served.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin API listens; `None` when it is `"off"`.
+    pub admin: Option<SocketAddr>,
+    /// The file that holds the admin token when `state` is `"memory"`.
+    pub token_file: Option<PathBuf>,
+    /// Where numbers, states and intents outlive the process.
+    pub state: StatePlace,
+    /// Serving threads. Read at the start only; a reload reports a change as needing a restart.
+    pub threads: usize,
+    /// Networks whose `X-Forwarded-*` and `Forwarded` headers are believed and extended.
+    pub trusted: Vec<IpNet>,
+    /// The path on every listener that tells a balancer in front whether to send clients here.
+    pub health_path: String,
+    /// Bound sessions in the table, of all services; beyond it new sessions are served without a binding.
+    pub max_sessions: usize,
+    /// Sessions for which room is made at the start, so that no shard has to grow under load. Read at the start only.
+    pub expected_sessions: usize,
+    /// Client connections open at one time, over all listeners.
+    pub max_connections: usize,
+    /// Bytes of a request's or a response's head (start line and headers).
+    pub max_header_size: usize,
+    /// Header lines of a request or a response.
+    pub max_headers: usize,
+    /// From the first byte of a request's head to its last.
+    pub header_timeout: Duration,
+    /// A client's connection without a request.
+    pub idle_timeout: Duration,
+    /// From SIGTERM (when `health_path` begins to fail) to the end of accepting.
+    pub shutdown_delay: Duration,
+    /// From the end of accepting to the end of what is still in flight; tunnels then end with close code 1001.
+    pub shutdown_timeout: Duration,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// The gateway's own log: an `EnvFilter` directive such as `info` or `tidegate=debug`.
+    pub log: String,
+}
+
+/// Where numbers, states and intents are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatePlace {
+    /// A directory of the gateway's own, locked while it runs.
+    Directory(PathBuf),
+    /// Nowhere: a restart begins anew.
+    Memory,
+}
+
+/// Where and how requests are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub target: AccessLogTarget,
+    /// How a line looks.
+    pub format: AccessLogFormat,
+}
+
+/// Where the access log's lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file, which is opened anew on SIGHUP (for logrotate).
+    File(PathBuf),
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Apache's combined format, with `generation` and `session` behind it.
+    Combined,
+}
+
+/// What a host name and a path prefix lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its hosts; empty for every host.
+    pub hosts: Vec<HostPattern>,
+    /// Its path prefix, beginning with `/` and, but for the root, not ending with one.
+    pub path: String,
+    /// Which session a request belongs to, and when that session ends.
+    pub session: SessionRules,
+    /// What the file says of generations.
+    pub plan: Plan,
+    /// What makes a backend ready.
+    pub ready: ReadyCheck,
+    /// Establishing a connection to a backend.
+    pub connect_timeout: Duration,
+    /// From a request's last byte to the first byte of its response's head.
+    pub response_timeout: Duration,
+    /// The longest pause inside a body, in either direction.
+    pub body_timeout: Duration,
+    /// A tunnel without a byte in either direction.
+    pub tunnel_timeout: Duration,
+    /// A backend's connection without a request, in the pool of a serving thread.
+    pub backend_idle_timeout: Duration,
+    /// Idle connections to one backend that a serving thread keeps.
+    pub backend_idle_connections: usize,
+    /// Bytes of a request's body; `None` for no limit.
+    pub max_body_size: Option<u64>,
+    /// From detaching to the forced end of what is left; `None` waits as long as it takes.
+    pub drain_timeout: Option<Duration>,
+    /// The time over which a forced end spreads the closing of tunnels.
+    pub drain_spread: Duration,
+    /// Generations of this service that may exist at one time.
+    pub max_generations: usize,
+    /// Run once per roll before the new generation takes anything.
+    pub on_starting: Option<Hook>,
+    /// Run when a generation is retired, until it succeeds.
+    pub on_retired: Option<Hook>,
+}
+
+/// A host that a service answers to, in lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This very name.
+    Exact(String),
+    /// Every name below this one: `example.com` for `*.example.com`.
+    Below(String),
+}
+
+/// What the file says of a service's generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// `backends = […]` directly in the service: the list is the newest generation, the gateway numbers it.
+    Numbered(Vec<Backend>),
+    /// `[[service.generation]]` tables, ascending by number.
+    Explicit(Vec<Generation>),
+}
+
+/// One `[[service.generation]]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// Its backends, at least one.
+    pub backends: Vec<Backend>,
+}
+
+/// One backend as the file describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name, unique within its generation.
+    pub name: BackendName,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of new sessions in relation to the others; at least 1.
+    pub weight: u32,
+}
+
+/// Where a backend listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Address {
+    /// Host name or IP address, and port. A name is resolved at every connect.
+    Tcp {
+        /// The name or address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket, written `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where a request's session id is found, and when a session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRules {
+    /// In the order in which the file names them; empty for a service without sessions.
+    pub sources: Vec<Source>,
+    /// A session without a request or an open tunnel.
+    pub idle_timeout: Duration,
+    /// A session's longest life, whatever it does; `None` for no limit.
+    pub max_age: Option<Duration>,
+    /// How long a renamed session's former id is still understood.
+    pub rename_grace: Duration,
+    /// Exchanges that end the session of the request.
+    pub end: Vec<EndRule>,
+}
+
+/// One place in which a session id is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The application's own cookie of this name.
+    Cookie(String),
+    /// A header of this name, in requests and in responses.
+    Header(HeaderName),
+}
+
+/// A request that ends its session when the backend answers it with 2xx or 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndRule {
+    /// The method; `None` for every method.
+    pub method: Option<Method>,
+    /// The path exactly as the client sent it, without the query.
+    pub path: String,
+}
+
+/// What makes a backend ready to be made active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyCheck {
+    /// Asked by GET, ready at 2xx or 3xx; `None` for a connect alone.
+    pub path: Option<String>,
+    /// From the start of a generation to its failure.
+    pub timeout: Duration,
+    /// Between two questions.
+    pub interval: Duration,
+}
+
+/// A command that the gateway runs, argv without a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Program and arguments; `{service}` and `{generation}` are replaced.
+    pub command: Vec<String>,
+    /// The longest time that one run may take before it is killed and counts as failed.
+    pub timeout: Duration,
+}

@@ -1,0 +1,122 @@
+//! One backend of one generation as the serving threads see it: where it is, whose it is, what it is doing.
+
+use std::sync::Arc;
+
+use crate::config::model::Address;
+use crate::fleet::ending::Ending;
+use crate::fleet::gate::Gate;
+use crate::ids::{BackendName, GenerationId, Slot};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A backend's shared facts and counters. Made by the roster, shared by `Arc`, found by its [`Slot`].
+#[derive(Debug)]
+pub struct Backend {
+    /// Its interned number.
+    pub slot: Slot,
+    /// The generation to which it belongs.
+    pub generation: GenerationId,
+    /// Its name within the generation.
+    pub name: BackendName,
+    /// Where it listens.
+    pub address: Address,
+    /// The generation's gate, shared by all its backends.
+    pub gate: Arc<Gate>,
+    /// The generation's order to end what is left, shared by all its backends.
+    pub ending: Arc<Ending>,
+    /// When sessions on it expire; shared by the whole service.
+    pub lifetimes: Arc<Lifetimes>,
+    /// Open sessions bound to it (a renamed session's former id does not count).
+    pub sessions: AtomicU64,
+    /// Table entries that name its slot, of whatever kind; the slot is free for reuse at zero.
+    pub entries: AtomicU64,
+    /// What the serving threads have under way at it.
+    pub load: Load,
+}
+
+/// Requests and tunnels under way, one counter per serving thread so that no two of them share a cache line.
+#[derive(Debug)]
+pub struct Load(Box<[ThreadLoad]>);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct ThreadLoad {
+    requests: AtomicU32,
+    tunnels: AtomicU32,
+}
+
+impl Load {
+    /// Zero for each of `threads` serving threads.
+    pub fn new(threads: usize) -> Self {
+        Self((0..threads.max(1)).map(|_| ThreadLoad::default()).collect())
+    }
+
+    /// Counts one more request on a thread; pairs with [`Load::request_ended`] on the same thread.
+    pub fn request_began(&self, thread: usize) {
+        self.0[thread].requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one request less.
+    pub fn request_ended(&self, thread: usize) {
+        self.0[thread].requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more tunnel on a thread; pairs with [`Load::tunnel_closed`] on the same thread.
+    pub fn tunnel_opened(&self, thread: usize) {
+        self.0[thread].tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one tunnel less.
+    pub fn tunnel_closed(&self, thread: usize) {
+        self.0[thread].tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests in flight over all threads.
+    pub fn requests(&self) -> u64 {
+        self.0.iter().map(|load| u64::from(load.requests.load(Ordering::Relaxed))).sum()
+    }
+
+    /// Open tunnels over all threads.
+    pub fn tunnels(&self) -> u64 {
+        self.0.iter().map(|load| u64::from(load.tunnels.load(Ordering::Relaxed))).sum()
+    }
+}
+
+/// When a service's sessions expire, in whole seconds; a reload changes it in place.
+#[derive(Debug)]
+pub struct Lifetimes {
+    idle: AtomicU32,
+    age: AtomicU32,
+    grace: AtomicU32,
+}
+
+impl Lifetimes {
+    /// From the service's rules; parts of a second count as a whole one.
+    pub fn new(rules: &crate::config::model::SessionRules) -> Self {
+        let lifetimes = Self { idle: AtomicU32::new(0), age: AtomicU32::new(0), grace: AtomicU32::new(0) };
+        lifetimes.set(rules);
+        lifetimes
+    }
+
+    /// Takes changed rules over.
+    pub fn set(&self, rules: &crate::config::model::SessionRules) {
+        let seconds = |time: std::time::Duration| u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
+        self.idle.store(seconds(rules.idle_timeout), Ordering::Relaxed);
+        self.age.store(rules.max_age.map_or(u32::MAX, seconds), Ordering::Relaxed);
+        self.grace.store(seconds(rules.rename_grace), Ordering::Relaxed);
+    }
+
+    /// A session without a request or tunnel ends after these seconds.
+    pub fn idle(&self) -> u32 {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// A session ends this many seconds after it opened; `u32::MAX` for never.
+    pub fn age(&self) -> u32 {
+        self.age.load(Ordering::Relaxed)
+    }
+
+    /// A renamed session's former id is understood for these seconds.
+    pub fn grace(&self) -> u32 {
+        self.grace.load(Ordering::Relaxed)
+    }
+}
