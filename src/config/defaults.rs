@@ -1,0 +1,81 @@
+//! What every key means that a file leaves out. All defaults stand here and nowhere else.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::model::{
+    AccessLog, AccessLogFormat, AccessLogTarget, Gateway, Plan, ReadyCheck, Service, SessionRules, StatePlace,
+};
+use crate::ids::ServiceName;
+
+/// A backend's share of new sessions.
+pub const WEIGHT: u32 = 1;
+
+/// The longest run of a hook.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The `[gateway]` table of a file that has none.
+pub fn gateway() -> Gateway {
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Gateway {
+        listen: vec![loopback(8080)],
+        admin: Some(loopback(9180)),
+        token_file: None,
+        state: StatePlace::Directory(PathBuf::from("/var/lib/tidegate")),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        trusted: Vec::new(),
+        health_path: "/.tidegate/ready".to_owned(),
+        max_sessions: 1_000_000,
+        expected_sessions: 0,
+        max_connections: 10_000,
+        max_header_size: 32 * 1_024,
+        max_headers: 100,
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
+        shutdown_delay: Duration::from_secs(5),
+        shutdown_timeout: Duration::from_secs(30),
+        access_log: AccessLog { target: AccessLogTarget::Stdout, format: AccessLogFormat::Combined },
+        log: "info".to_owned(),
+    }
+}
+
+/// A service of which the file says only its name and its backends.
+pub fn service(name: ServiceName, plan: Plan) -> Service {
+    Service {
+        name,
+        hosts: Vec::new(),
+        path: "/".to_owned(),
+        session: session(),
+        plan,
+        ready: ready(),
+        connect_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(60),
+        tunnel_timeout: Duration::from_secs(3_600),
+        backend_idle_timeout: Duration::from_secs(30),
+        backend_idle_connections: 256,
+        max_body_size: Some(1 << 30),
+        drain_timeout: None,
+        drain_spread: Duration::from_secs(10),
+        max_generations: 16,
+        on_starting: None,
+        on_retired: None,
+    }
+}
+
+/// The session rules of a service that names none.
+pub fn session() -> SessionRules {
+    SessionRules {
+        sources: Vec::new(),
+        idle_timeout: Duration::from_secs(1_800),
+        max_age: None,
+        rename_grace: Duration::from_secs(30),
+        end: Vec::new(),
+    }
+}
+
+/// The readiness check of a service that names none: a connect.
+pub fn ready() -> ReadyCheck {
+    ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(250) }
+}

@@ -1,0 +1,397 @@
+//! What a reload would change, in plain words.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::fmt::friendly::{Spacing, SpanPrinter};
+
+use super::model::{
+    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, Model, Plan, Service,
+    SessionRules, Source, StatePlace,
+};
+
+/// What is different between two checked files, one line for each difference.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The differences: the gateway's first, then the services' by name.
+    pub lines: Vec<String>,
+}
+
+impl Changes {
+    /// Whether the two files mean the same.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    fn add(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    fn compare<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, show: impl Fn(&T) -> String) {
+        if old != new {
+            self.add(format!("{key}: {} -> {}", show(old), show(new)));
+        }
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() { f.write_str("nothing changed") } else { f.write_str(&self.lines.join("\n")) }
+    }
+}
+
+/// The keys of `[gateway]` that differ but are read at the start only: a reload keeps their old values.
+pub fn needs_restart(old: &Model, new: &Model) -> Vec<&'static str> {
+    let (old, new) = (&old.gateway, &new.gateway);
+    let differs = [
+        ("threads", old.threads != new.threads),
+        ("expected_sessions", old.expected_sessions != new.expected_sessions),
+        ("state", old.state != new.state),
+        ("admin", old.admin != new.admin),
+        ("token_file", old.token_file != new.token_file),
+    ];
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+/// Lists what is different. Services are held against each other by name, so their order in the file does not count.
+pub fn diff(old: &Model, new: &Model) -> Changes {
+    let mut changes = Changes::default();
+    gateway(&mut changes, &old.gateway, &new.gateway);
+    let by_name = |model: &Model| -> BTreeMap<_, _> {
+        model.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    for (name, was) in &old {
+        match new.get(name) {
+            Some(is) => service(&mut changes, was, is),
+            None => changes.add(format!("service {name}: removed, serves its sessions to their end")),
+        }
+    }
+    for (name, is) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
+        let plan = match &is.plan {
+            Plan::Numbered(backends) => list(backends, backend),
+            Plan::Explicit(generations) => {
+                list(generations, |one| format!("{name}@{} at {}", one.number, list(&one.backends, backend)))
+            }
+        };
+        changes.add(format!("service {name}: added, {plan}"));
+    }
+    changes
+}
+
+fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
+    // Each key by name: a key that is added to the model and forgotten here does not compile.
+    let Gateway {
+        listen,
+        admin,
+        token_file,
+        state,
+        threads,
+        trusted,
+        health_path,
+        max_sessions,
+        expected_sessions,
+        max_connections,
+        max_header_size,
+        max_headers,
+        header_timeout,
+        idle_timeout,
+        shutdown_delay,
+        shutdown_timeout,
+        access_log,
+        log,
+    } = old;
+    for gone in listen.iter().filter(|address| !new.listen.contains(address)) {
+        changes.add(format!("listener {gone}: removed"));
+    }
+    for come in new.listen.iter().filter(|address| !listen.contains(address)) {
+        changes.add(format!("listener {come}: added"));
+    }
+    changes.compare("gateway.admin", admin, &new.admin, |admin| optional(admin, "off", ToString::to_string));
+    changes.compare("gateway.token_file", token_file, &new.token_file, |file| {
+        optional(file, "none", |file| file.display().to_string())
+    });
+    changes.compare("gateway.state", state, &new.state, |state| match state {
+        StatePlace::Directory(path) => path.display().to_string(),
+        StatePlace::Memory => "memory".to_owned(),
+    });
+    changes.compare("gateway.threads", threads, &new.threads, ToString::to_string);
+    changes.compare("gateway.trusted", trusted, &new.trusted, |networks| list(networks, ToString::to_string));
+    changes.compare("gateway.health_path", health_path, &new.health_path, Clone::clone);
+    changes.compare("gateway.max_sessions", max_sessions, &new.max_sessions, ToString::to_string);
+    changes.compare("gateway.expected_sessions", expected_sessions, &new.expected_sessions, ToString::to_string);
+    changes.compare("gateway.max_connections", max_connections, &new.max_connections, ToString::to_string);
+    changes.compare("gateway.max_header_size", max_header_size, &new.max_header_size, |size| bytes(*size as u64));
+    changes.compare("gateway.max_headers", max_headers, &new.max_headers, ToString::to_string);
+    changes.compare("gateway.header_timeout", header_timeout, &new.header_timeout, time);
+    changes.compare("gateway.idle_timeout", idle_timeout, &new.idle_timeout, time);
+    changes.compare("gateway.shutdown_delay", shutdown_delay, &new.shutdown_delay, time);
+    changes.compare("gateway.shutdown_timeout", shutdown_timeout, &new.shutdown_timeout, time);
+    let AccessLog { target, format } = access_log;
+    changes.compare("gateway.access_log", target, &new.access_log.target, |target| match target {
+        AccessLogTarget::Off => "off".to_owned(),
+        AccessLogTarget::Stdout => "stdout".to_owned(),
+        AccessLogTarget::File(path) => path.display().to_string(),
+    });
+    changes.compare("gateway.access_log_format", format, &new.access_log.format, |format| match format {
+        AccessLogFormat::Json => "json".to_owned(),
+        AccessLogFormat::Combined => "combined".to_owned(),
+    });
+    changes.compare("gateway.log", log, &new.log, Clone::clone);
+}
+
+fn service(changes: &mut Changes, old: &Service, new: &Service) {
+    let Service {
+        name,
+        hosts,
+        path,
+        session,
+        plan: old_plan,
+        ready,
+        connect_timeout,
+        response_timeout,
+        body_timeout,
+        tunnel_timeout,
+        backend_idle_timeout,
+        backend_idle_connections,
+        max_body_size,
+        drain_timeout,
+        drain_spread,
+        max_generations,
+        on_starting,
+        on_retired,
+    } = old;
+    let key = |key: &str| format!("service {name}: {key}");
+    changes.compare(&key("hosts"), hosts, &new.hosts, |hosts| {
+        if hosts.is_empty() { "every host".to_owned() } else { list(hosts, host) }
+    });
+    changes.compare(&key("path"), path, &new.path, Clone::clone);
+    plan(changes, name.as_str(), old_plan, &new.plan);
+    rules(changes, name.as_str(), session, &new.session);
+    changes.compare(&key("ready.path"), &ready.path, &new.ready.path, |path| optional(path, "none", Clone::clone));
+    changes.compare(&key("ready.timeout"), &ready.timeout, &new.ready.timeout, time);
+    changes.compare(&key("ready.interval"), &ready.interval, &new.ready.interval, time);
+    changes.compare(&key("connect_timeout"), connect_timeout, &new.connect_timeout, time);
+    changes.compare(&key("response_timeout"), response_timeout, &new.response_timeout, time);
+    changes.compare(&key("body_timeout"), body_timeout, &new.body_timeout, time);
+    changes.compare(&key("tunnel_timeout"), tunnel_timeout, &new.tunnel_timeout, time);
+    changes.compare(&key("backend_idle_timeout"), backend_idle_timeout, &new.backend_idle_timeout, time);
+    changes.compare(
+        &key("backend_idle_connections"),
+        backend_idle_connections,
+        &new.backend_idle_connections,
+        ToString::to_string,
+    );
+    changes.compare(&key("max_body_size"), max_body_size, &new.max_body_size, |size| {
+        optional(size, "none", |size| bytes(*size))
+    });
+    changes.compare(&key("drain_timeout"), drain_timeout, &new.drain_timeout, |limit| optional(limit, "none", time));
+    changes.compare(&key("drain_spread"), drain_spread, &new.drain_spread, time);
+    changes.compare(&key("max_generations"), max_generations, &new.max_generations, ToString::to_string);
+    changes.compare(&key("on_starting"), on_starting, &new.on_starting, |hook| optional(hook, "none", command));
+    changes.compare(&key("on_retired"), on_retired, &new.on_retired, |hook| optional(hook, "none", command));
+}
+
+fn rules(changes: &mut Changes, name: &str, old: &SessionRules, new: &SessionRules) {
+    let SessionRules { sources, idle_timeout, max_age, rename_grace, end } = old;
+    let key = |key: &str| format!("service {name}: session.{key}");
+    changes.compare(&key("sources"), sources, &new.sources, |sources| {
+        list(sources, |source| match source {
+            Source::Cookie(name) => format!("cookie {name}"),
+            Source::Header(name) => format!("header {name}"),
+        })
+    });
+    changes.compare(&key("idle_timeout"), idle_timeout, &new.idle_timeout, time);
+    changes.compare(&key("max_age"), max_age, &new.max_age, |age| optional(age, "none", time));
+    changes.compare(&key("rename_grace"), rename_grace, &new.rename_grace, time);
+    changes.compare(&key("end"), end, &new.end, |rules| {
+        list(rules, |rule| match &rule.method {
+            Some(method) => format!("{method} {}", rule.path),
+            None => rule.path.clone(),
+        })
+    });
+}
+
+fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan) {
+    match (old, new) {
+        (Plan::Numbered(old), Plan::Numbered(new)) => {
+            let places = |backends: &[Backend]| -> BTreeMap<_, _> {
+                backends.iter().map(|one| (one.name.clone(), one.address.to_string())).collect()
+            };
+            if places(old) != places(new) {
+                let (old, new) = (list(old, backend), list(new, backend));
+                changes.add(format!("service {name}: rolls to a new generation, backends {old} -> {new}"));
+            } else {
+                resized(changes, name, old, new);
+            }
+        }
+        (Plan::Explicit(old), Plan::Explicit(new)) => {
+            for was in old {
+                match new.iter().find(|is| is.number == was.number) {
+                    Some(is) => resized(changes, &format!("{name}@{}", was.number), &was.backends, &is.backends),
+                    None => changes.add(format!("service {name}: generation {} removed", was.number)),
+                }
+            }
+            for is in new.iter().filter(|is| old.iter().all(|was| was.number != is.number)) {
+                let backends = list(&is.backends, backend);
+                changes.add(format!("service {name}: generation {} added, backends {backends}", is.number));
+            }
+        }
+        (Plan::Numbered(_), Plan::Explicit(generations)) => {
+            let numbers = list(generations, |one| one.number.to_string());
+            changes.add(format!("service {name}: the file numbers the generations from now on: {numbers}"));
+        }
+        (Plan::Explicit(_), Plan::Numbered(backends)) => {
+            let backends = list(backends, backend);
+            changes.add(format!("service {name}: the gateway numbers the generations from now on: {backends}"));
+        }
+    }
+}
+
+/// Backends of one generation, held against each other by name.
+fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend]) {
+    for was in old {
+        let Some(is) = new.iter().find(|is| is.name == was.name) else {
+            changes.add(format!("service {whose}: backend {} removed, drains", was.name));
+            continue;
+        };
+        let key = format!("service {whose}: backend {}", was.name);
+        changes.compare(&format!("{key} address"), &was.address, &is.address, ToString::to_string);
+        changes.compare(&format!("{key} weight"), &was.weight, &is.weight, ToString::to_string);
+    }
+    for is in new.iter().filter(|is| old.iter().all(|was| was.name != is.name)) {
+        changes.add(format!("service {whose}: backend {} added", backend(is)));
+    }
+}
+
+fn backend(backend: &Backend) -> String {
+    let address = backend.address.to_string();
+    if backend.name.as_str() == address { address } else { format!("{} ({address})", backend.name) }
+}
+
+fn host(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Below(name) => format!("*.{name}"),
+    }
+}
+
+fn command(hook: &Hook) -> String {
+    format!("{:?} (at most {})", hook.command, time(&hook.timeout))
+}
+
+fn optional<T>(value: &Option<T>, none: &str, show: impl Fn(&T) -> String) -> String {
+    value.as_ref().map_or_else(|| none.to_owned(), show)
+}
+
+fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.iter().map(show).collect::<Vec<_>>().join(", ") }
+}
+
+fn time(time: &Duration) -> String {
+    SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(time)
+}
+
+fn bytes(size: u64) -> String {
+    // The largest unit that says the number exactly, as one would type it.
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| size > 0 && size.is_multiple_of(1 << shift)) {
+        Some((unit, shift)) => format!("{}{unit}", size >> shift),
+        None => format!("{size}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn model(text: &str) -> Model {
+        parse("t.toml", text).unwrap_or_else(|report| panic!("{report}")).model
+    }
+
+    fn told(old: &str, new: &str) -> Vec<String> {
+        diff(&model(old), &model(new)).lines
+    }
+
+    const A: &str = "[[service]]\nname = \"a\"\nbackends = [\"127.0.0.1:1\"]\n";
+    const B: &str = "[[service]]\nname = \"b\"\npath = \"/b\"\nbackends = [\"127.0.0.1:2\"]\n";
+
+    #[test]
+    fn the_order_of_services_and_comments_change_nothing() {
+        let changes = diff(&model(&format!("{A}{B}")), &model(&format!("# new\n{B}{A}")));
+        assert!(changes.is_empty());
+        assert_eq!(changes.to_string(), "nothing changed");
+    }
+
+    #[test]
+    fn listeners_services_and_keys_are_told_in_plain_words() {
+        let old = format!("[gateway]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:81\"]\nidle_timeout = \"75s\"\n{A}{B}");
+        let new = format!(
+            "[gateway]\nlisten = [\"127.0.0.1:81\", \"127.0.0.1:82\"]\nidle_timeout = \"90s\"\n\
+             max_header_size = \"64KiB\"\n{B}max_body_size = \"none\"\nsession = {{ cookie = \"s\" }}\n\
+             [[service]]\nname = \"c\"\nbackends = [\"127.0.0.1:3\"]\n"
+        );
+        assert_eq!(
+            told(&old, &new),
+            [
+                "listener 127.0.0.1:80: removed",
+                "listener 127.0.0.1:82: added",
+                "gateway.max_header_size: 32KiB -> 64KiB",
+                "gateway.idle_timeout: 1m15s -> 1m30s",
+                "service a: removed, serves its sessions to their end",
+                "service b: session.sources: none -> cookie s",
+                "service b: max_body_size: 1GiB -> none",
+                "service c: added, 127.0.0.1:3",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_weight_does_not_roll_and_a_backend_does() {
+        let with = |backends: &str| format!("[[service]]\nname = \"a\"\nbackends = [{backends}]\n");
+        let one = with("{ address = \"127.0.0.1:1\", weight = 1 }");
+        let heavy = with("{ address = \"127.0.0.1:1\", weight = 5 }");
+        assert_eq!(told(&one, &heavy), ["service a: backend 127.0.0.1:1 weight: 1 -> 5"]);
+        let other = with("{ address = \"127.0.0.1:9\", name = \"x\" }");
+        assert_eq!(
+            told(&one, &other),
+            ["service a: rolls to a new generation, backends 127.0.0.1:1 -> x (127.0.0.1:9)"]
+        );
+        assert_eq!(told(&with("\"h:1\", \"h:2\""), &with("\"h:2\", \"h:1\"")), [""; 0]);
+    }
+
+    #[test]
+    fn generations_are_held_against_each_other_by_number() {
+        let with = |rest: &str| format!("[[service]]\nname = \"a\"\n{rest}");
+        let old = with(
+            "[[service.generation]]\nid = 6\nbackends = [\"h:6\"]\n\
+             [[service.generation]]\nid = 7\nbackends = [\"h:7\"]\n",
+        );
+        let new = with(
+            "[[service.generation]]\nid = 7\nbackends = [\"h:70\"]\n\
+             [[service.generation]]\nid = 8\nbackends = [\"h:8\"]\n",
+        );
+        assert_eq!(
+            told(&old, &new),
+            [
+                "service a: generation 6 removed",
+                "service a@7: backend h:7 removed, drains",
+                "service a@7: backend h:70 added",
+                "service a: generation 8 added, backends h:8",
+            ]
+        );
+        assert_eq!(told(&old, &A.replace("[\"127.0.0.1:1\"]", "[\"h:9\"]")).len(), 1);
+    }
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let old = model(A);
+        let text = "[gateway]\nthreads = 1000\nexpected_sessions = 5\nstate = \"memory\"\nadmin = \"127.0.0.1:1\"\n\
+                    token_file = \"/t\"\nlog = \"debug\"\n[[service]]\nname = \"a\"\nbackends = [\"127.0.0.1:2\"]";
+        let new = model(text);
+        assert_eq!(needs_restart(&old, &new), ["threads", "expected_sessions", "state", "admin", "token_file"]);
+        assert_eq!(needs_restart(&old, &old), [""; 0]);
+    }
+}

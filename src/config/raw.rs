@@ -1,0 +1,394 @@
+//! The file as typed: which keys there are, each value in its type, nothing filled in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace};
+use super::reader::{At, Node, Refusal, Table, closest};
+use super::report::{Faults, Place, shown};
+use super::values::*;
+use crate::ids::{BackendName, ServiceName};
+
+const ROOT: &[&str] = &["gateway", "service"];
+const GATEWAY: &[&str] = &[
+    "listen",
+    "admin",
+    "token_file",
+    "state",
+    "threads",
+    "trusted",
+    "health_path",
+    "max_sessions",
+    "expected_sessions",
+    "max_connections",
+    "max_header_size",
+    "max_headers",
+    "header_timeout",
+    "idle_timeout",
+    "shutdown_delay",
+    "shutdown_timeout",
+    "access_log",
+    "access_log_format",
+    "log",
+];
+const SERVICE_KEYS: &[&str] = &[
+    "name",
+    "hosts",
+    "path",
+    "backends",
+    "generation",
+    "session",
+    "ready",
+    "connect_timeout",
+    "response_timeout",
+    "body_timeout",
+    "tunnel_timeout",
+    "backend_idle_timeout",
+    "backend_idle_connections",
+    "max_body_size",
+    "drain_timeout",
+    "drain_spread",
+    "max_generations",
+    "on_starting",
+    "on_retired",
+];
+const SESSION: &[&str] = &["cookie", "header", "idle_timeout", "max_age", "rename_grace", "end"];
+const END: &[&str] = &["method", "path"];
+const READY: &[&str] = &["path", "timeout", "interval"];
+const GENERATION: &[&str] = &["id", "backends"];
+const BACKEND_KEYS: &[&str] = &["address", "name", "weight"];
+const HOOK: &[&str] = &["command", "timeout"];
+
+/// Every table that a file may have, by its path, with every key that it may have.
+pub(super) const TABLES: &[(&str, &[&str])] = &[
+    ("", ROOT),
+    ("gateway", GATEWAY),
+    ("service", SERVICE_KEYS),
+    ("service.session", SESSION),
+    ("service.session.end", END),
+    ("service.ready", READY),
+    ("service.generation", GENERATION),
+    ("service.backends", BACKEND_KEYS),
+    ("service.on_starting", HOOK),
+    ("service.on_retired", HOOK),
+];
+
+/// The largest generation number: beyond it, JSON readers round.
+const MAX_GENERATION: u64 = (1 << 53) - 1;
+
+/// The whole file.
+pub(super) struct File {
+    pub(super) gateway: Gateway,
+    pub(super) services: Vec<Service>,
+    /// Whether there is a `service` key at all, be it right or wrong.
+    pub(super) has_services: bool,
+}
+
+/// The `[gateway]` table.
+#[derive(Default)]
+pub(super) struct Gateway {
+    pub(super) listen: Option<At<Vec<At<SocketAddr>>>>,
+    pub(super) admin: Option<At<Option<SocketAddr>>>,
+    /// Whether `admin` is there but wrong, so that nobody knows what it was to be.
+    pub(super) admin_unknown: bool,
+    pub(super) token_file: Option<At<Option<PathBuf>>>,
+    pub(super) has_token_file: bool,
+    pub(super) state: Option<At<StatePlace>>,
+    pub(super) threads: Option<usize>,
+    pub(super) trusted: Option<Vec<IpNet>>,
+    pub(super) health_path: Option<At<String>>,
+    pub(super) max_sessions: Option<At<u64>>,
+    pub(super) expected_sessions: Option<At<u64>>,
+    pub(super) max_connections: Option<At<u64>>,
+    pub(super) max_header_size: Option<At<usize>>,
+    pub(super) max_headers: Option<At<u64>>,
+    pub(super) header_timeout: Option<At<Duration>>,
+    pub(super) idle_timeout: Option<At<Duration>>,
+    pub(super) shutdown_delay: Option<At<Duration>>,
+    pub(super) shutdown_timeout: Option<At<Duration>>,
+    pub(super) access_log: Option<At<AccessLogTarget>>,
+    pub(super) access_log_format: Option<At<AccessLogFormat>>,
+    pub(super) log: Option<At<String>>,
+}
+
+/// One `[[service]]` table.
+pub(super) struct Service {
+    pub(super) place: Place,
+    pub(super) name: Option<At<ServiceName>>,
+    pub(super) hosts: Option<At<Vec<At<HostPattern>>>>,
+    /// Whether no host is named at all: not one that was refused, either.
+    pub(super) every_host: bool,
+    pub(super) path: Option<At<String>>,
+    pub(super) backends: Option<At<Vec<Backend>>>,
+    pub(super) has_backends: bool,
+    pub(super) generations: Vec<Generation>,
+    pub(super) has_generations: bool,
+    /// Where `backends` stands, or the service if it does not.
+    pub(super) backends_place: Place,
+    pub(super) session: Session,
+    pub(super) ready: Ready,
+    pub(super) connect_timeout: Option<At<Duration>>,
+    pub(super) response_timeout: Option<At<Duration>>,
+    pub(super) body_timeout: Option<At<Duration>>,
+    pub(super) tunnel_timeout: Option<At<Duration>>,
+    pub(super) backend_idle_timeout: Option<At<Duration>>,
+    pub(super) backend_idle_connections: Option<At<u64>>,
+    pub(super) max_body_size: Option<At<Option<u64>>>,
+    pub(super) drain_timeout: Option<At<Option<Duration>>>,
+    pub(super) drain_spread: Option<At<Duration>>,
+    pub(super) max_generations: Option<At<u64>>,
+    pub(super) on_starting: Option<Hook>,
+    pub(super) on_retired: Option<Hook>,
+}
+
+/// The `[service.session]` table.
+#[derive(Default)]
+pub(super) struct Session {
+    /// In the order in which their keys stand in the file.
+    pub(super) sources: Vec<At<Source>>,
+    pub(super) idle_timeout: Option<At<Duration>>,
+    pub(super) max_age: Option<At<Option<Duration>>>,
+    pub(super) rename_grace: Option<At<Duration>>,
+    pub(super) end: Option<At<Vec<EndRule>>>,
+}
+
+/// One place in which a session id is found.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Cookie(String),
+    Header(HeaderName),
+}
+
+/// One element of `session.end`.
+pub(super) struct EndRule {
+    pub(super) method: Option<At<Method>>,
+    pub(super) path: Option<At<String>>,
+}
+
+/// The `[service.ready]` table.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) path: Option<At<Option<String>>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) interval: Option<At<Duration>>,
+}
+
+/// One `[[service.generation]]` table.
+pub(super) struct Generation {
+    pub(super) id: Option<At<u64>>,
+    pub(super) backends: Option<At<Vec<Backend>>>,
+}
+
+/// One backend.
+pub(super) struct Backend {
+    pub(super) place: Place,
+    pub(super) address: Option<At<Address>>,
+    pub(super) name: Option<At<BackendName>>,
+    pub(super) weight: Option<At<u64>>,
+}
+
+/// A command to run.
+pub(super) struct Hook {
+    pub(super) command: Option<At<Vec<At<String>>>>,
+    pub(super) timeout: Option<At<Duration>>,
+}
+
+/// Reads a parsed document, reporting every value of a wrong type or form and every key that does not exist.
+pub(super) fn read<'d>(document: &'d Spanned<DeTable<'d>>, faults: &'d Faults) -> File {
+    let mut root = Table::root(document, ROOT, faults);
+    let has_services = root.has("service") || root.has_mistyped("service");
+    let gateway = root.table("gateway", GATEWAY).map(gateway).unwrap_or_default();
+    let services = root.tables("service", SERVICE_KEYS).into_iter().map(service).collect();
+    root.finish(TABLES);
+    File { gateway, services, has_services }
+}
+
+fn gateway(mut table: Table<'_>) -> Gateway {
+    let has_admin = table.has("admin");
+    let has_token_file = table.has("token_file");
+    let admin = table.text_or("admin", "off", &ADMIN);
+    let gateway = Gateway {
+        listen: table.list("listen", 1, "[\"127.0.0.1:8080\"]", |node| node.text(&LISTEN)),
+        admin_unknown: has_admin && admin.is_none(),
+        admin,
+        token_file: table.text_or("token_file", "none", &FILE),
+        has_token_file,
+        state: table.text("state", &STATE),
+        threads: table.take("threads").and_then(|node| threads(&node)),
+        trusted: table
+            .list("trusted", 0, "[\"10.0.0.0/8\"]", |node| node.text(&NETWORK))
+            .map(|list| list.value.into_iter().map(|network| network.value).collect()),
+        health_path: table.text("health_path", &URL_PATH),
+        max_sessions: table.integer("max_sessions", 1..=1_000_000_000),
+        expected_sessions: table.integer("expected_sessions", 0..=1_000_000_000),
+        max_connections: table.integer("max_connections", 1..=10_000_000),
+        max_header_size: table.text("max_header_size", &HEAD_SIZE),
+        max_headers: table.integer("max_headers", 16..=1_000),
+        header_timeout: table.text("header_timeout", &PAUSE),
+        idle_timeout: table.text("idle_timeout", &PAUSE),
+        shutdown_delay: table.text("shutdown_delay", &DURATION),
+        shutdown_timeout: table.text("shutdown_timeout", &DURATION),
+        access_log: table.text("access_log", &LOG_TARGET),
+        access_log_format: table.text("access_log_format", &LOG_FORMAT),
+        log: table.text("log", &LOG),
+    };
+    table.finish(TABLES);
+    gateway
+}
+
+/// `Some` for a number; `"auto"` is what its absence means.
+fn threads(node: &Node<'_>) -> Option<usize> {
+    match node.as_text() {
+        Some("auto") => None,
+        Some(text) => {
+            let help = match text.parse::<u16>() {
+                Ok(number) => format!("write `threads = {number}`, without quotes"),
+                Err(_) if closest(text, &["auto"]).is_some() => "write \"auto\"".to_owned(),
+                Err(_) => "write \"auto\" or a number from 1 to 1024".to_owned(),
+            };
+            node.refuse(Refusal { message: format!("{} is not a number of threads", shown(text)), help });
+            None
+        }
+        None if node.is_integer() => node.integer(1..=1_024).and_then(|at| usize::try_from(at.value).ok()),
+        None => {
+            let message = format!("expected \"auto\" or a number, found {}", node.found());
+            node.refuse(Refusal { message, help: "write \"auto\" or a number from 1 to 1024".to_owned() });
+            None
+        }
+    }
+}
+
+fn service(mut table: Table<'_>) -> Service {
+    let has_hosts = table.has("hosts");
+    let has_backends = table.has("backends") || table.has_mistyped("backends");
+    let backends_place = table.place_of("backends");
+    let mut host_count = 0;
+    let hosts = table.list("hosts", 0, "[\"shop.example.com\"]", |node| {
+        host_count += 1;
+        node.text(&HOST)
+    });
+    let service = Service {
+        place: table.place.clone(),
+        every_host: !has_hosts || (hosts.is_some() && host_count == 0),
+        hosts,
+        backends_place,
+        has_backends,
+        has_generations: table.has("generation"),
+        name: table.required("name", &SERVICE),
+        path: table.text("path", &PREFIX),
+        backends: backends(&mut table),
+        generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
+        session: table.table("session", SESSION).map(session).unwrap_or_default(),
+        ready: table.table("ready", READY).map(ready).unwrap_or_default(),
+        connect_timeout: table.text("connect_timeout", &PAUSE),
+        response_timeout: table.text("response_timeout", &PAUSE),
+        body_timeout: table.text("body_timeout", &PAUSE),
+        tunnel_timeout: table.text("tunnel_timeout", &PAUSE),
+        backend_idle_timeout: table.text("backend_idle_timeout", &PAUSE),
+        backend_idle_connections: table.integer("backend_idle_connections", 0..=65_536),
+        max_body_size: table.text_or("max_body_size", "none", &SIZE),
+        drain_timeout: table.text_or("drain_timeout", "none", &DURATION),
+        drain_spread: table.text("drain_spread", &DURATION),
+        max_generations: table.integer("max_generations", 2..=1_000),
+        on_starting: table.take("on_starting").and_then(|node| hook(&node)),
+        on_retired: table.take("on_retired").and_then(|node| hook(&node)),
+    };
+    table.finish(TABLES);
+    service
+}
+
+fn session(mut table: Table<'_>) -> Session {
+    let (cookie_at, header_at) = (table.order("cookie"), table.order("header"));
+    let cookie = table.text("cookie", &COOKIE).map(|at| At { value: Source::Cookie(at.value), place: at.place });
+    let header = table.text("header", &HEADER).map(|at| At { value: Source::Header(at.value), place: at.place });
+    let sources = if cookie_at < header_at { [cookie, header] } else { [header, cookie] };
+    let session = Session {
+        sources: sources.into_iter().flatten().collect(),
+        idle_timeout: table.text("idle_timeout", &PAUSE),
+        max_age: table.text_or("max_age", "none", &PAUSE),
+        rename_grace: table.text("rename_grace", &DURATION),
+        end: table.list("end", 0, "[{ method = \"POST\", path = \"/logout\" }]", |node| {
+            let mut table = node.table(END, "`{ method = \"POST\", path = \"/logout\" }`")?;
+            let rule = EndRule { method: table.text("method", &METHOD), path: table.required("path", &END_PATH) };
+            table.finish(TABLES);
+            Some(rule)
+        }),
+    };
+    table.finish(TABLES);
+    session
+}
+
+fn ready(mut table: Table<'_>) -> Ready {
+    let ready = Ready {
+        path: table.text_or("path", "none", &URL_PATH),
+        timeout: table.text("timeout", &PAUSE),
+        interval: table.text("interval", &PAUSE),
+    };
+    table.finish(TABLES);
+    ready
+}
+
+fn generation(mut table: Table<'_>) -> Generation {
+    if !table.has("id") {
+        table.missing("id", "1");
+    }
+    if !table.has("backends") {
+        table.missing("backends", "[\"127.0.0.1:8801\"]");
+    }
+    let generation = Generation { id: table.integer("id", 1..=MAX_GENERATION), backends: backends(&mut table) };
+    table.finish(TABLES);
+    generation
+}
+
+fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
+    table.list("backends", 1, "[\"127.0.0.1:8801\"]", |node| {
+        let place = node.place.clone();
+        if !node.is_table() {
+            let address = node.text(&ADDRESS)?;
+            return Some(Backend { place, address: Some(address), name: None, weight: None });
+        }
+        let mut table = node.table(BACKEND_KEYS, "`{ address = \"127.0.0.1:8801\" }`")?;
+        let backend = Backend {
+            place,
+            address: table.required("address", &ADDRESS),
+            name: table.text("name", &BACKEND),
+            weight: table.integer("weight", 1..=1_000),
+        };
+        table.finish(TABLES);
+        Some(backend)
+    })
+}
+
+/// `["argv", …]`, `{ command = ["argv", …], timeout = "5m" }`, or `"none"`.
+fn hook(node: &Node<'_>) -> Option<Hook> {
+    const EXAMPLE: &str = "[\"systemctl\", \"stop\", \"app@{generation}\"]";
+    if node.as_text() == Some("none") {
+        return None;
+    }
+    if node.is_table() {
+        let mut table = node.table(HOOK, "`{ command = […] }`")?;
+        if !table.has("command") {
+            table.missing("command", EXAMPLE);
+        }
+        let hook = Hook {
+            command: table.list("command", 1, EXAMPLE, |node| node.text(&ARGUMENT)),
+            timeout: table.text("timeout", &PAUSE),
+        };
+        table.finish(TABLES);
+        return Some(hook);
+    }
+    if let Some(text) = node.as_text() {
+        let words: Vec<String> = text.split_whitespace().take(12).map(|word| format!("{word:?}")).collect();
+        let help = format!("write the program and each argument apart, there is no shell: [{}]", words.join(", "));
+        node.refuse(Refusal { message: "expected a list, found a text".to_owned(), help });
+        return None;
+    }
+    let command = node.list(1, EXAMPLE, |node| node.text(&ARGUMENT))?;
+    Some(Hook { command: Some(command), timeout: None })
+}

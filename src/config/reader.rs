@@ -1,0 +1,425 @@
+//! Typed reading of a parsed document: knows which keys a table may have, collects faults instead of stopping at one.
+
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Faults, Place, shown};
+
+/// Why a text is not what its key needs, and what to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+/// Refuses a text.
+pub(super) fn refuse<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { message: message.into(), help: help.into() })
+}
+
+/// A kind of value that is written as a text.
+pub(super) struct Kind<T> {
+    /// With its article: `a duration`.
+    pub(super) noun: &'static str,
+    /// A valid value, as it stands in the file.
+    pub(super) example: &'static str,
+    /// What a bare number lacks to become one.
+    pub(super) unit: &'static str,
+    pub(super) parse: fn(&str) -> Result<T, Refusal>,
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// One table of the file, with the keys that it may have.
+pub(super) struct Table<'d> {
+    entries: Vec<Node<'d>>,
+    known: &'static [&'static str],
+    /// Where the table itself stands: a missing key is reported there.
+    pub(super) place: Place,
+    faults: &'d Faults,
+}
+
+/// One value of the file, of whatever type.
+pub(super) struct Node<'d> {
+    name: String,
+    key_span: Range<usize>,
+    value: &'d DeValue<'d>,
+    /// Where the value stands.
+    pub(super) place: Place,
+    faults: &'d Faults,
+}
+
+impl<'d> Table<'d> {
+    /// The whole document.
+    pub(super) fn root(
+        document: &'d Spanned<DeTable<'d>>,
+        known: &'static [&'static str],
+        faults: &'d Faults,
+    ) -> Table<'d> {
+        Self::new(document.get_ref(), known, Place { span: 0..0, key: String::new() }, faults)
+    }
+
+    fn new(table: &'d DeTable<'d>, known: &'static [&'static str], place: Place, faults: &'d Faults) -> Self {
+        let entries = table
+            .iter()
+            .map(|(key, value)| {
+                let name = key.get_ref().to_string();
+                let path = if place.key.is_empty() { name.clone() } else { format!("{}.{name}", place.key) };
+                let place = Place { span: value.span(), key: path };
+                Node { name, key_span: key.span(), value: value.get_ref(), place, faults }
+            })
+            .collect();
+        Table { entries, known, place, faults }
+    }
+
+    /// Takes a key out of the table.
+    pub(super) fn take(&mut self, name: &str) -> Option<Node<'d>> {
+        debug_assert!(self.known.contains(&name), "`{name}` is read but not in its table's list of keys");
+        let index = self.entries.iter().position(|node| node.name == name)?;
+        Some(self.entries.swap_remove(index))
+    }
+
+    /// Where a key stands in the file, to tell which of two comes first.
+    pub(super) fn order(&self, name: &str) -> Option<usize> {
+        self.entries.iter().find(|node| node.name == name).map(|node| node.key_span.start)
+    }
+
+    /// Whether a key is there, be its value right or wrong.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.order(name).is_some()
+    }
+
+    /// Whether an unknown key stands there that probably means this one.
+    pub(super) fn has_mistyped(&self, name: &str) -> bool {
+        self.entries
+            .iter()
+            .any(|node| !self.known.contains(&node.name.as_str()) && closest(&node.name, self.known) == Some(name))
+    }
+
+    /// Where a key stands; where the table does, if the key is not there.
+    pub(super) fn place_of(&self, name: &str) -> Place {
+        match self.entries.iter().find(|node| node.name == name) {
+            Some(node) => Place { span: node.key_span.clone(), key: node.place.key.clone() },
+            None => self.place.clone(),
+        }
+    }
+
+    /// A text of a kind.
+    pub(super) fn text<T>(&mut self, name: &str, kind: &Kind<T>) -> Option<At<T>> {
+        self.take(name)?.text(kind)
+    }
+
+    /// A text of a kind, or the word that switches it off.
+    pub(super) fn text_or<T>(&mut self, name: &str, word: &str, kind: &Kind<T>) -> Option<At<Option<T>>> {
+        self.take(name)?.text_or(word, kind)
+    }
+
+    /// A text of a kind that must be there.
+    pub(super) fn required<T>(&mut self, name: &str, kind: &Kind<T>) -> Option<At<T>> {
+        match self.take(name) {
+            Some(node) => node.text(kind),
+            None => {
+                self.missing(name, kind.example);
+                None
+            }
+        }
+    }
+
+    /// Reports that a key is missing, unless it stands there mistyped.
+    pub(super) fn missing(&self, name: &str, example: &str) {
+        let mistyped =
+            |node: &Node<'_>| !self.known.contains(&&*node.name) && closest(&node.name, self.known) == Some(name);
+        if self.entries.iter().any(mistyped) {
+            return; // told once, as an unknown key
+        }
+        let key = if self.place.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.key) };
+        let place = Place { span: self.place.span.clone(), key };
+        self.faults.absent(&place, format!("`{name}` is missing"), format!("add `{name} = {example}`"));
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&mut self, name: &str, bounds: RangeInclusive<u64>) -> Option<At<u64>> {
+        self.take(name)?.integer(bounds)
+    }
+
+    /// A list with at least `least` elements; elements that are wrong are reported and left out.
+    pub(super) fn list<T>(
+        &mut self,
+        name: &str,
+        least: usize,
+        example: &str,
+        each: impl FnMut(Node<'d>) -> Option<T>,
+    ) -> Option<At<Vec<T>>> {
+        self.take(name)?.list(least, example, each)
+    }
+
+    /// A table within this one.
+    pub(super) fn table(&mut self, name: &str, known: &'static [&'static str]) -> Option<Table<'d>> {
+        let node = self.take(name)?;
+        let path = node.bare_path();
+        let example = if path == name {
+            format!("`[{name}]` with its keys below it")
+        } else {
+            format!("`[{path}]` with its keys below it, or `{name} = {{ … }}`")
+        };
+        node.table(known, &example)
+    }
+
+    /// The tables of a `[[name]]`.
+    pub(super) fn tables(&mut self, name: &str, known: &'static [&'static str]) -> Vec<Table<'d>> {
+        let Some(node) = self.take(name) else { return Vec::new() };
+        let header = format!("`[[{}]]` with its keys below it", node.bare_path());
+        match node.value {
+            DeValue::Array(items) if !items.is_empty() => {
+                node.elements(items).filter_map(|element| element.table(known, &header)).collect()
+            }
+            _ => {
+                let found = if node.value.is_array() { "an empty list".to_owned() } else { node.found() };
+                let message = format!("expected tables, found {found}");
+                node.faults.error(&node.place, message, format!("write {header}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reports what nobody took: keys that do not exist here.
+    pub(super) fn finish(self, elsewhere: &[(&'static str, &'static [&'static str])]) {
+        for node in &self.entries {
+            let name = node.name.as_str();
+            let homes: Vec<_> = elsewhere.iter().filter(|(_, keys)| keys.contains(&name)).collect();
+            let help = match (homes.as_slice(), closest(name, self.known)) {
+                ([("", _)], _) => format!("`{name}` is a table of its own"),
+                ([_, ..], _) => {
+                    let homes: Vec<_> = homes.iter().map(|(table, _)| format!("`{table}`")).collect();
+                    format!("`{name}` is a key of {}", homes.join(", "))
+                }
+                ([], Some(known)) => format!("write `{known}`"),
+                ([], None) => format!("write one of: {}", self.known.join(", ")),
+            };
+            let place = Place { span: node.key_span.clone(), key: node.place.key.clone() };
+            self.faults.error(&place, format!("unknown key {}", shown(name)), help);
+        }
+    }
+}
+
+impl<'d> Node<'d> {
+    /// The type of the value, with its article.
+    pub(super) fn found(&self) -> String {
+        match self.value {
+            DeValue::Integer(number) => format!("the number {}", shown_number(&number.to_string())),
+            DeValue::Float(number) => format!("the number {}", shown_number(number.as_str())),
+            DeValue::Boolean(value) => format!("`{value}`"),
+            DeValue::String(_) => "a text".to_owned(),
+            DeValue::Datetime(_) => "a date".to_owned(),
+            DeValue::Array(_) => "a list".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        }
+    }
+
+    /// The text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&'d str> {
+        self.value.as_str()
+    }
+
+    /// Whether the value is a whole number.
+    pub(super) fn is_integer(&self) -> bool {
+        self.value.is_integer()
+    }
+
+    /// Whether the value is a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// Reports the value.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.faults.error(&self.place, refusal.message, refusal.help);
+    }
+
+    /// The value with its place.
+    pub(super) fn at<T>(&self, value: T) -> At<T> {
+        At { value, place: self.place.clone() }
+    }
+
+    /// How the value is written: `key = ` before it, unless it is an element of a list.
+    fn write(&self, example: &str) -> String {
+        if self.name.is_empty() { format!("write {example}") } else { format!("write `{} = {example}`", self.name) }
+    }
+
+    /// The path without indices: `service.generation`.
+    fn bare_path(&self) -> String {
+        let mut depth = 0;
+        let outside = |c: &char| {
+            depth += i32::from(*c == '[') - i32::from(*c == ']');
+            depth == 0 && *c != ']'
+        };
+        self.place.key.chars().filter(outside).collect()
+    }
+
+    fn elements(&self, items: &'d [Spanned<DeValue<'d>>]) -> impl Iterator<Item = Node<'d>> {
+        items.iter().enumerate().map(|(index, item)| Node {
+            name: String::new(),
+            key_span: item.span(),
+            value: item.get_ref(),
+            place: Place { span: item.span(), key: format!("{}[{index}]", self.place.key) },
+            faults: self.faults,
+        })
+    }
+
+    /// A text of a kind.
+    pub(super) fn text<T>(&self, kind: &Kind<T>) -> Option<At<T>> {
+        let Some(text) = self.as_text() else {
+            let help = match self.value {
+                DeValue::Integer(number) if !kind.unit.is_empty() => {
+                    self.write(&format!("\"{}{}\"", shown_number(&number.to_string()), kind.unit))
+                }
+                _ => self.write(kind.example),
+            };
+            self.refuse(Refusal { message: format!("expected {}, found {}", kind.noun, self.found()), help });
+            return None;
+        };
+        match (kind.parse)(text) {
+            Ok(value) => Some(self.at(value)),
+            Err(refusal) => {
+                self.refuse(refusal);
+                None
+            }
+        }
+    }
+
+    /// A text of a kind, or the word that switches it off.
+    pub(super) fn text_or<T>(&self, word: &str, kind: &Kind<T>) -> Option<At<Option<T>>> {
+        if self.as_text() == Some(word) {
+            return Some(self.at(None));
+        }
+        let parsed = self.as_text().map(kind.parse);
+        if let Some(Err(Refusal { message, help })) = parsed {
+            let near = self.as_text().and_then(|text| closest(text, &[word])).is_some();
+            let help = if near { format!("write \"{word}\"") } else { format!("{help}; or \"{word}\"") };
+            self.refuse(Refusal { message, help });
+            return None;
+        }
+        self.text(kind).map(|At { value, place }| At { value: Some(value), place })
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&self, bounds: RangeInclusive<u64>) -> Option<At<u64>> {
+        let (least, most) = (bounds.start(), bounds.end());
+        let help = format!("write a number from {least} to {most}");
+        let Some(number) = self.value.as_integer() else {
+            self.refuse(Refusal { message: format!("expected a whole number, found {}", self.found()), help });
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(value) if bounds.contains(&value) => Some(self.at(value)),
+            _ => {
+                let message = format!("{} is out of bounds", shown_number(&number.to_string()));
+                self.refuse(Refusal { message, help });
+                None
+            }
+        }
+    }
+
+    /// A list with at least `least` elements; elements that are wrong are reported and left out.
+    pub(super) fn list<T>(
+        &self,
+        least: usize,
+        example: &str,
+        each: impl FnMut(Node<'d>) -> Option<T>,
+    ) -> Option<At<Vec<T>>> {
+        let DeValue::Array(items) = self.value else {
+            let message = format!("expected a list, found {}", self.found());
+            // Whoever forgot the brackets gets their own text back in them.
+            let help = match self.as_text().filter(|text| text.len() <= 60) {
+                Some(text) => self.write(&format!("[{text:?}]")),
+                None => self.write(example),
+            };
+            self.refuse(Refusal { message, help });
+            return None;
+        };
+        if items.len() < least {
+            self.refuse(Refusal { message: "the list is empty".to_owned(), help: self.write(example) });
+            return None;
+        }
+        Some(self.at(self.elements(items).filter_map(each).collect()))
+    }
+
+    /// A table.
+    pub(super) fn table(&self, known: &'static [&'static str], example: &str) -> Option<Table<'d>> {
+        let DeValue::Table(table) = self.value else {
+            let help = format!("write {example}");
+            self.refuse(Refusal { message: format!("expected a table, found {}", self.found()), help });
+            return None;
+        };
+        Some(Table::new(table, known, self.place.clone(), self.faults))
+    }
+}
+
+/// A number as written, cut where it stops being readable.
+fn shown_number(text: &str) -> String {
+    if text.len() <= 24 { text.to_owned() } else { format!("{}…", &text[..24]) }
+}
+
+/// The candidate that a mistyped word most probably meant.
+pub(super) fn closest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    candidates
+        .iter()
+        .map(|candidate| (distance(&word, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters to insert, remove, change or swap with their neighbour to get from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = changed.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_its_word_and_another_word_does_not() {
+        let keys = ["listen", "admin", "idle_timeout", "max_headers", "max_header_size"];
+        for (typed, meant) in [
+            ("lisen", Some("listen")),
+            ("lsiten", Some("listen")),
+            ("idle-timeout", Some("idle_timeout")),
+            ("idleTimeout", Some("idle_timeout")),
+            ("max_header", Some("max_headers")),
+            ("balance", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(typed, &keys), meant, "{typed}");
+        }
+    }
+}
