@@ -87,6 +87,12 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// Wall time as milliseconds since 1970.
+pub fn wall_millis() -> u64 {
+    let since = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
