@@ -1,0 +1,250 @@
+//! What a restart has to know of services, generations and backends.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BackendName, GenerationNumber, ServiceName};
+
+/// Every service that was ever configured; a name's numbers are kept for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetRecord {
+    /// The services, in no particular order.
+    pub services: Vec<ServiceRecord>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRecord {
+    /// Its name.
+    pub name: ServiceName,
+    /// The lowest number that no generation has had yet.
+    pub next: GenerationNumber,
+    /// The last list of the shorthand `backends = […]`; `None` when the file numbered the generations.
+    pub listed: Option<Vec<IdentityRecord>>,
+    /// How long a session may be idle, in milliseconds: a start without the bindings waits that long before it
+    /// retires. Zero for a service without sessions.
+    pub idle_timeout_ms: u64,
+    /// The hook that a retirement still owes, should the file no longer name the service.
+    pub on_retired: Option<HookRecord>,
+    /// Generations that are not retired, ascending by number.
+    pub generations: Vec<GenerationRecord>,
+    /// The latest generations that are gone, ascending by number.
+    pub past: Vec<PastRecord>,
+}
+
+/// A generation that is not retired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationRecord {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// What it was doing.
+    pub state: StateRecord,
+    /// When it came into that state, in wall-clock milliseconds.
+    pub since_ms: u64,
+    /// When it was detached, in wall-clock milliseconds.
+    pub detached_ms: Option<u64>,
+    /// Whether `on_starting` has succeeded for it: the hook runs once per roll.
+    pub started_hook: bool,
+    /// Its backends, the vanished ones that still drain among them.
+    pub backends: Vec<BackendRecord>,
+}
+
+/// The states that are written down; ready is none of them, for it becomes active in the same step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateRecord {
+    /// Its backends were not ready yet.
+    Starting,
+    /// It took the new sessions.
+    Active,
+    /// It served its open sessions.
+    Detached,
+    /// Its last session had closed, its hook had not succeeded yet.
+    Retiring,
+    /// It did not get ready in time.
+    Failed,
+}
+
+/// One backend of a generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendRecord {
+    /// Its name.
+    pub name: BackendName,
+    /// Where it listens.
+    pub address: AddressRecord,
+    /// Its share of new sessions.
+    pub weight: u32,
+    /// Whether it takes none, because it vanished from the file.
+    pub drain: bool,
+    /// Whether it has been found ready.
+    pub ready: bool,
+}
+
+/// A backend's identity within its generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityRecord {
+    /// Its name.
+    pub name: BackendName,
+    /// Where it listens.
+    pub address: AddressRecord,
+}
+
+/// Where a backend listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressRecord {
+    /// Host name or address, and port.
+    Tcp {
+        /// The name or address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket's path.
+    Unix(PathBuf),
+}
+
+/// A generation that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PastRecord {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// Whether its number is used up: it was active, or an operator gave it up. If not, the file may start it again.
+    pub spent: bool,
+    /// When it went, in wall-clock milliseconds.
+    pub retired_ms: u64,
+    /// The backends it had: its number with others is an error.
+    pub backends: Vec<IdentityRecord>,
+}
+
+/// A command that is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookRecord {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The longest time of one run, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::frame;
+
+    fn name() -> impl Strategy<Value = String> {
+        prop::collection::vec(any::<char>(), 1..8).prop_map(String::from_iter)
+    }
+
+    fn address() -> impl Strategy<Value = AddressRecord> {
+        prop_oneof![
+            (name(), any::<u16>()).prop_map(|(host, port)| AddressRecord::Tcp { host, port }),
+            name().prop_map(|path| AddressRecord::Unix(path.into())),
+        ]
+    }
+
+    fn identities() -> impl Strategy<Value = Vec<IdentityRecord>> {
+        let one =
+            (name(), address()).prop_map(|(name, address)| IdentityRecord { name: BackendName::new(&name), address });
+        prop::collection::vec(one, 0..4)
+    }
+
+    fn generation() -> impl Strategy<Value = GenerationRecord> {
+        let state = prop::sample::select(vec![
+            StateRecord::Starting,
+            StateRecord::Active,
+            StateRecord::Detached,
+            StateRecord::Retiring,
+            StateRecord::Failed,
+        ]);
+        let backend = (name(), address(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
+            |(name, address, weight, drain, ready)| BackendRecord {
+                name: BackendName::new(&name),
+                address,
+                weight,
+                drain,
+                ready,
+            },
+        );
+        let backends = prop::collection::vec(backend, 0..4);
+        (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<bool>(), backends).prop_map(
+            |(number, state, since_ms, detached_ms, started_hook, backends)| GenerationRecord {
+                number: GenerationNumber(number),
+                state,
+                since_ms,
+                detached_ms,
+                started_hook,
+                backends,
+            },
+        )
+    }
+
+    fn service() -> impl Strategy<Value = ServiceRecord> {
+        let hook = (prop::collection::vec(name(), 0..3), any::<u64>())
+            .prop_map(|(command, timeout_ms)| HookRecord { command, timeout_ms });
+        let past = (any::<u64>(), any::<bool>(), any::<u64>(), identities()).prop_map(
+            |(number, spent, retired_ms, backends)| PastRecord {
+                number: GenerationNumber(number),
+                spent,
+                retired_ms,
+                backends,
+            },
+        );
+        (
+            name(),
+            any::<u64>(),
+            prop::option::of(identities()),
+            any::<u64>(),
+            prop::option::of(hook),
+            prop::collection::vec(generation(), 0..4),
+            prop::collection::vec(past, 0..4),
+        )
+            .prop_map(|(name, next, listed, idle_timeout_ms, on_retired, generations, past)| ServiceRecord {
+                name: ServiceName::new(&name),
+                next: GenerationNumber(next),
+                listed,
+                idle_timeout_ms,
+                on_retired,
+                generations,
+                past,
+            })
+    }
+
+    /// Any record whatever.
+    pub(crate) fn fleet() -> impl Strategy<Value = FleetRecord> {
+        prop::collection::vec(service(), 0..4).prop_map(|services| FleetRecord { services })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn reads_back_what_was_written(record in fleet()) {
+            let bytes = frame::seal(&record).unwrap();
+            prop_assert_eq!(frame::open::<FleetRecord>(&bytes).unwrap(), record);
+        }
+
+        #[test]
+        fn every_truncation_is_refused(record in fleet(), cut in any::<prop::sample::Index>()) {
+            let bytes = frame::seal(&record).unwrap();
+            prop_assert!(frame::open::<FleetRecord>(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn every_flipped_bit_is_refused(record in fleet(), place in any::<prop::sample::Index>(), bit in 0..8u32) {
+            let mut bytes = frame::seal(&record).unwrap();
+            let place = place.index(bytes.len());
+            bytes[place] ^= 1 << bit;
+            prop_assert!(frame::open::<FleetRecord>(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where records outlive the process, or do not.
+//!
+//! Decides: how a file is written so that it is whole or absent, and who may hold a state directory.
+//! Floor 2: imports `record` and below. Blocks on the disk: callers on a serving thread or in the control loop hand it to a blocking one.
+//! In: a [`FleetRecord`], a directory. Out: the record of the last run, the gateway's own secrets, or an error that names the file.
+//! Invariants: a damaged or newer file is refused and left as it is; secrets are readable by their owner alone; one gateway per directory.
+
+pub mod directory;
+pub mod memory;
+mod secret;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::record::fleet::FleetRecord;
+use crate::record::frame::FrameError;
+
+/// Keeps what has to outlive the process. One contract for all kinds of it; the methods block.
+pub trait Store: Send + Sync {
+    /// What the last run left; `None` at a first start.
+    ///
+    /// # Errors
+    /// When it cannot be read or must not be used.
+    fn load(&self) -> Result<Option<FleetRecord>, StoreError>;
+
+    /// Replaces what [`Store::load`] gives; on return it is on the disk.
+    ///
+    /// # Errors
+    /// When it could not be written; then the former record still stands.
+    fn save(&self, record: &FleetRecord) -> Result<(), StoreError>;
+
+    /// The key under which session ids are hashed; made at the first start.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    fn hash_key(&self) -> Result<[u8; 16], StoreError>;
+
+    /// The admin API's bearer token, 64 hexadecimal digits unless an operator wrote another; made at the first start.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    fn admin_token(&self) -> Result<String, StoreError>;
+
+    /// Where this is, as status shows it: a path, or `memory`.
+    fn place(&self) -> String;
+}
+
+/// Why the state cannot be used. Whose fault it is stands in the text, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process holds the directory.
+    #[error("the state directory {} belongs to a running gateway{}; stop it, or give this one a directory of its own",
+        path.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// The holder, where it is known.
+        pid: Option<u32>,
+    },
+    /// A record that must not be used.
+    #[error("refusing the record {}: {source}. Restore it from a backup; or move it away, which forgets generation numbers and what is active", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FrameError,
+    },
+    /// A secret that is none.
+    #[error("{} {problem}; restore it, or remove it to have a new one made", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.into();
+        move |source| StoreError::Io { action, path, source }
+    }
+}
