@@ -26,12 +26,15 @@ mod model {
     pub struct RwLock<T>(loom::sync::RwLock<T>);
 
     impl<T> RwLock<T> {
+        /// An open lock around `value`.
         pub fn new(value: T) -> Self {
             Self(loom::sync::RwLock::new(value))
         }
+        /// Shared access.
         pub fn read(&self) -> RwLockReadGuard<'_, T> {
             self.0.read().expect("loom locks do not poison")
         }
+        /// Sole access.
         pub fn write(&self) -> RwLockWriteGuard<'_, T> {
             self.0.write().expect("loom locks do not poison")
         }
@@ -42,9 +45,11 @@ mod model {
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
+        /// An open lock around `value`.
         pub fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
         }
+        /// Sole access.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("loom locks do not poison")
         }

@@ -57,3 +57,105 @@ fn mix(hash: SessionHash, name: &str) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::model::{Address, SessionRules};
+    use crate::fleet::backend::{Backend, Lifetimes, Load};
+    use crate::fleet::ending::Ending;
+    use crate::fleet::gate::Gate;
+    use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
+    use crate::sync::atomic::AtomicU64;
+
+    fn placement(index: u32, weight: u32, sessions: u64) -> Placement {
+        let rules = SessionRules {
+            sources: Vec::new(),
+            idle_timeout: std::time::Duration::from_secs(1),
+            max_age: None,
+            rename_grace: std::time::Duration::from_secs(1),
+            end: Vec::new(),
+        };
+        let backend = Backend {
+            slot: Slot(index),
+            generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) },
+            name: BackendName::new(&format!("10.0.0.{index}:80")),
+            address: Address::Tcp { host: format!("10.0.0.{index}"), port: 80 },
+            gate: Arc::new(Gate::new(Arc::new(|| {}))),
+            ending: Arc::new(Ending::default()),
+            lifetimes: Arc::new(Lifetimes::new(&rules)),
+            sessions: AtomicU64::new(sessions),
+            entries: AtomicU64::new(sessions),
+            load: Load::new(1),
+        };
+        Placement { backend: Arc::new(backend), weight }
+    }
+
+    fn names(placements: &[Placement], hashes: &[[u64; 2]]) -> Vec<String> {
+        let choose = |hash: &[u64; 2]| rendezvous(placements, SessionHash(*hash)).expect("a backend");
+        hashes.iter().map(|hash| choose(hash).backend.name.to_string()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn rendezvous_moves_only_the_ids_of_a_lost_backend(
+            count in 2_u32..12, lost in 0_usize..12, hashes in prop::collection::vec(any::<[u64; 2]>(), 1..64)
+        ) {
+            let all: Vec<Placement> = (0..count).map(|index| placement(index, 1, 0)).collect();
+            let mut rest = all.clone();
+            let gone = rest.remove(lost % rest.len()).backend.name.to_string();
+            for (before, after) in names(&all, &hashes).into_iter().zip(names(&rest, &hashes)) {
+                prop_assert!(before == after || before == gone);
+            }
+        }
+
+        #[test]
+        fn random_two_never_takes_the_heavier_of_its_two_draws(
+            loads in prop::collection::vec((1_u32..8, 0_u64..1_000), 2..10), draws in any::<(usize, usize)>()
+        ) {
+            let placements: Vec<Placement> = loads
+                .iter()
+                .enumerate()
+                .map(|(index, &(weight, sessions))| placement(index as u32, weight, sessions))
+                .collect();
+            let mut drawn = [draws.0, draws.1].into_iter();
+            let mut seen = Vec::new();
+            let chosen = random_two(&placements, |below| {
+                let draw = drawn.next().expect("two draws") % below;
+                seen.push(draw);
+                draw
+            });
+            let second = if seen[1] >= seen[0] { seen[1] + 1 } else { seen[1] };
+            let chosen = chosen.expect("a backend").backend.slot.index();
+            prop_assert!(chosen == seen[0] || chosen == second);
+            let other = if chosen == seen[0] { second } else { seen[0] };
+            let ratio = |index: usize| (loads[index].1 + 1) as f64 / f64::from(loads[index].0);
+            prop_assert!(ratio(chosen) <= ratio(other) + 1e-9);
+        }
+    }
+
+    #[test]
+    fn rendezvous_follows_weights() {
+        let placements = [placement(0, 1, 0), placement(1, 3, 0)];
+        let mut counts: HashMap<u32, u32> = HashMap::new();
+        let mut seed = 7_u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let hash = SessionHash([seed.rotate_left(17), seed ^ 0x9e37_79b9_7f4a_7c15]);
+            *counts.entry(rendezvous(&placements, hash).expect("a backend").backend.slot.0).or_default() += 1;
+        }
+        let share = f64::from(counts[&1]) / 20_000.0;
+        assert!((0.72..0.78).contains(&share), "three of four expected, {share} found");
+    }
+
+    #[test]
+    fn nobody_to_choose_from() {
+        assert!(random_two(&[], |_| 0).is_none());
+        assert!(rendezvous(&[], SessionHash([1, 2])).is_none());
+    }
+}

@@ -101,6 +101,11 @@ impl Gate {
         self.word.load(Ordering::Acquire) & COUNT
     }
 
+    /// Whether its generation is over; sessions must not open on it any more.
+    pub fn is_retired(&self) -> bool {
+        self.word.load(Ordering::Acquire) & RETIRED != 0
+    }
+
     /// Whether it takes no new work.
     pub fn is_detached(&self) -> bool {
         self.word.load(Ordering::Acquire) & DETACHED != 0

@@ -1,14 +1,17 @@
 //! Services, their generations and the backends of these.
 //!
 //! Decides: which generation takes a new session, which backend of it, and when a generation is over.
-//! Floor 2: imports `config`, `ids`, `sync`. No I/O, no clock: time is handed in.
+//! Floor 2: imports `config`, `record`, `ids`, `sync`. No I/O, no clock: time is handed in.
 //! In: events (a reload, a backend that is ready, an empty gate). Out: effects for `control` and one immutable view for the serving threads.
 //! Invariants: at most one generation of a service is active; a number is never used twice; only the gate admits; only [`lifecycle::Lifecycle::transition`] changes a state.
 
 pub mod backend;
 pub mod balance;
 pub mod ending;
+pub mod event;
 pub mod gate;
+pub mod intent;
 pub mod lifecycle;
+pub mod roster;
 pub mod slots;
 pub mod view;

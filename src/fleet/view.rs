@@ -14,7 +14,7 @@ use crate::ids::{GenerationNumber, ServiceName, Slot};
 /// The meeting place of those who serve and the one who changes what may be served.
 #[derive(Debug)]
 pub struct Fleet {
-    view: ArcSwap<View>,
+    view: Arc<ArcSwap<View>>,
     slots: Arc<Slots>,
 }
 
@@ -22,12 +22,17 @@ impl Fleet {
     /// A fleet that serves nothing yet.
     pub fn new(gateway: Arc<Gateway>, slots: Arc<Slots>) -> Self {
         let view = View::new(gateway, Vec::new(), slots.snapshot());
-        Self { view: ArcSwap::from_pointee(view), slots }
+        Self { view: Arc::new(ArcSwap::from_pointee(view)), slots }
     }
 
-    /// The cell that holds the present view. A request loads it once; see `proxy::thread`.
-    pub fn view(&self) -> &ArcSwap<View> {
-        &self.view
+    /// The present view.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The cell that holds the present view, for a serving thread's cache of it; see `proxy::thread`.
+    pub fn view_cell(&self) -> Arc<ArcSwap<View>> {
+        Arc::clone(&self.view)
     }
 
     /// Backends by slot.
@@ -97,10 +102,16 @@ impl View {
         self.backends.get(slot.index()).and_then(Option::as_ref)
     }
 
+    /// All backends, in the order of their slots.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.backends.iter().flatten()
+    }
+
     /// The services that host (lower case, without port) and path lead to: first the one that the file names,
     /// if any, then vanished ones that stood at the same place and still drain.
-    pub fn route(&self, host: &str, path: &str) -> impl Iterator<Item = &ServiceView> {
-        self.routes.find(host, path).iter().map(|&index| &self.services[index])
+    /// The numbers are places in [`View::services`].
+    pub fn route(&self, host: &str, path: &str) -> &[usize] {
+        self.routes.find(host, path)
     }
 }
 

@@ -1,0 +1,232 @@
+//! What a file means for one service, before anything changes. Asked twice: to object, and to act.
+
+use super::generation::{Generation, Identity, Line, same_set};
+use crate::config::model::{self, Plan, Service};
+use crate::fleet::lifecycle::Lifecycle;
+use crate::ids::GenerationNumber;
+
+/// Backends that one generation remembers, vanished ones among them: their slots come free with the generation alone.
+const BACKENDS_MAX: usize = 1_024;
+
+/// What to do for one service.
+#[derive(Debug, Default)]
+pub(super) struct Decision<'a> {
+    /// This number starts: it is new, or starts anew with these backends.
+    pub(super) start: Option<(GenerationNumber, &'a [model::Backend])>,
+    /// This number, starting or failed, is what the file wants still.
+    pub(super) keep_starting: Option<(GenerationNumber, &'a [model::Backend])>,
+    /// Detached, to be active again.
+    pub(super) reopen: Option<GenerationNumber>,
+    /// Starting or failed, to be given up.
+    pub(super) abandon: Option<(GenerationNumber, &'static str)>,
+    /// These take weights, new backends and omissions over.
+    pub(super) update: Vec<(GenerationNumber, &'a [model::Backend])>,
+    /// The shorthand list to remember.
+    pub(super) listed: Option<&'a [model::Backend]>,
+    pub(super) notes: Vec<String>,
+    pub(super) objections: Vec<String>,
+}
+
+/// Decides by the table in the module's text.
+pub(super) fn decide<'a>(line: Option<&Line>, service: &'a Service) -> Decision<'a> {
+    let mut decision = match &service.plan {
+        Plan::Numbered(list) => numbered(line, list),
+        Plan::Explicit(generations) => explicit(line, generations),
+    };
+    if let Some(line) = line {
+        check_limits(line, service, &mut decision);
+    }
+    decision
+}
+
+fn numbered<'a>(line: Option<&Line>, list: &'a [model::Backend]) -> Decision<'a> {
+    let mut decision = Decision { listed: Some(list), ..Decision::default() };
+    let Some(line) = line else {
+        decision.start = Some((GenerationNumber(1), list));
+        return decision;
+    };
+    let (active, pending) = (line.active(), line.pending());
+    if let Some(active) = active.filter(|active| same_set(&active.up(), list)) {
+        decision.update.push((active.number, list));
+        decision.abandon = pending.map(|pending| (pending.number, "the file lists the active generation's backends"));
+    } else if let Some(pending) = pending.filter(|pending| same_set(&pending.identities(), list)) {
+        decision.keep_starting = Some((pending.number, list));
+    } else if let (Some(active), Some(listed)) = (active, &line.listed)
+        && same_set(listed, list)
+    {
+        decision.notes.push(format!(
+            "the list is unchanged since {active} was made active again, which therefore stays so; change the list to roll",
+            active = line.id(active.number)
+        ));
+    } else if active.is_none()
+        && let Some(detached) = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.up(), list))
+    {
+        decision.reopen = Some(detached.number);
+        decision.update.push((detached.number, list));
+        decision.abandon = pending.map(|pending| (pending.number, "its list is no longer in the file"));
+    } else {
+        decision.start = Some((line.next, list));
+        decision.abandon = pending.map(|pending| (pending.number, "the file lists other backends"));
+    }
+    decision
+}
+
+fn explicit<'a>(line: Option<&Line>, generations: &'a [model::Generation]) -> Decision<'a> {
+    let mut decision = Decision::default();
+    let Some(line) = line else {
+        let highest = generations.iter().max_by_key(|generation| generation.number);
+        decision.start = highest.map(|highest| (highest.number, highest.backends.as_slice()));
+        note_lower(&mut decision, generations, "this service", None);
+        return decision;
+    };
+    let served = line.highest_served();
+    let next = line.next.0.max(generations.iter().map(|g| g.number.0.saturating_add(1)).max().unwrap_or(0));
+    for listed in generations {
+        let id = line.id(listed.number);
+        if let Some(known) = line.generation(listed.number) {
+            match known.state() {
+                Lifecycle::Starting | Lifecycle::Failed => {}
+                Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached => {
+                    decision.update.push((listed.number, &listed.backends));
+                }
+                Lifecycle::Retiring | Lifecycle::Retired => {
+                    match_gone(&mut decision, &id.to_string(), "being retired", &known.identities(), listed, next);
+                }
+            }
+        } else if served.is_some_and(|served| listed.number < served)
+            || line.past.iter().any(|past| past.number == listed.number && past.spent)
+        {
+            match line.past.iter().find(|past| past.number == listed.number && past.spent) {
+                Some(past) => {
+                    match_gone(&mut decision, &id.to_string(), "retired", &past.backends, listed, next);
+                }
+                None => decision.notes.push(format!(
+                    "{id} is ignored: it is older than {}@{}, and numbers only grow; to roll to its backends, list them as id = {next}",
+                    line.name,
+                    served.map_or(0, |served| served.0)
+                )),
+            }
+        }
+    }
+    choose(line, generations, served, next, &mut decision);
+    decision
+}
+
+/// The backends that a retired generation had, and may still be listed with.
+fn match_gone(
+    decision: &mut Decision<'_>,
+    id: &str,
+    state: &str,
+    had: &[Identity],
+    listed: &model::Generation,
+    next: u64,
+) {
+    // Backends that had drained away were its own as well: a part of what it had is no other list.
+    let own = listed.backends.iter().all(|backend| had.iter().any(|identity| identity.is_of(backend)));
+    if own {
+        decision.notes.push(format!("{id} is ignored: it is {state}"));
+    } else {
+        decision.objections.push(format!("{id} is {state} and had other backends; list these as id = {next}"));
+    }
+}
+
+/// Which listed generation starts, goes on starting or becomes active again.
+fn choose<'a>(
+    line: &Line,
+    generations: &'a [model::Generation],
+    served: Option<GenerationNumber>,
+    next: u64,
+    decision: &mut Decision<'a>,
+) {
+    let may_start = |listed: &&model::Generation| served.is_none_or(|served| listed.number > served);
+    let target = generations.iter().filter(may_start).max_by_key(|listed| listed.number);
+    let pending = line.pending();
+    decision.abandon = pending
+        .filter(|pending| target.is_none_or(|target| target.number != pending.number))
+        .map(|pending| (pending.number, "the file no longer names it as the newest"));
+    if let Some(target) = target {
+        let chosen = Some((target.number, target.backends.as_slice()));
+        let kept = pending.is_some_and(|pending| {
+            pending.number == target.number && same_set(&pending.identities(), &target.backends)
+        });
+        if kept {
+            decision.keep_starting = chosen;
+        } else {
+            decision.start = chosen;
+        }
+        note_lower(decision, generations, line.name.as_str(), served);
+        return;
+    }
+    let listed = |generation: &Generation| generations.iter().any(|listed| listed.number == generation.number);
+    let detached = |generation: &Generation| generation.state() == Lifecycle::Detached && listed(generation);
+    match line.active() {
+        Some(active) if listed(active) => {}
+        Some(active) => {
+            let id = line.id(active.number);
+            if let Some(older) = newest(line, |g| detached(g) && g.number < active.number) {
+                decision.reopen = Some(older.number);
+            } else if newest(line, detached).is_some() {
+                decision.notes.push(format!(
+                    "{id} left the file and stays active: what the file lists was rolled back before; to roll to it again, list it as id = {next}"
+                ));
+            } else {
+                decision.objections.push(format!(
+                    "{id} is active and no longer listed, and nothing that is listed could take its place; list a new generation as id = {next}"
+                ));
+            }
+        }
+        None => match newest(line, detached) {
+            Some(detached) => decision.reopen = Some(detached.number),
+            None => decision
+                .objections
+                .push(format!("nothing that is listed could be active; list a new generation as id = {next}")),
+        },
+    }
+}
+
+/// Notes ids that could start, but for a higher one beside them.
+fn note_lower(
+    decision: &mut Decision<'_>,
+    generations: &[model::Generation],
+    service: &str,
+    served: Option<GenerationNumber>,
+) {
+    let target = decision.start.or(decision.keep_starting).map(|(number, _)| number);
+    let Some(target) = target else { return };
+    let lower = generations.iter().filter(|g| g.number < target && served.is_none_or(|served| g.number > served));
+    for listed in lower {
+        let number = listed.number;
+        decision.notes.push(format!(
+            "generation {number} is ignored: no session is on it, and of several new generations of {service} only the highest, {target}, is started"
+        ));
+    }
+}
+
+fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
+    let starts_new = decision.start.is_some_and(|(number, _)| line.generation(number).is_none());
+    let gone = usize::from(decision.abandon.is_some());
+    if starts_new && line.generations.len() + 1 - gone > service.max_generations {
+        let oldest = line.generations.first().map_or_else(String::new, |oldest| {
+            format!("; the oldest is {}, {}, held by {}", line.id(oldest.number), oldest.state(), oldest.held_by())
+        });
+        decision.objections.push(format!(
+            "a roll would make more than max_generations = {} generations{oldest}. Wait, retire it, or raise the limit",
+            service.max_generations
+        ));
+    }
+    for (number, backends) in &decision.update {
+        let Some(generation) = line.generation(*number) else { continue };
+        let new = backends.iter().filter(|backend| !generation.seats.iter().any(|seat| seat.is(backend))).count();
+        if generation.seats.len() + new > BACKENDS_MAX {
+            decision.objections.push(format!(
+                "{} would remember more than {BACKENDS_MAX} backends, those that left among them; roll to id = {}",
+                line.id(*number),
+                line.next
+            ));
+        }
+    }
+}
+
+fn newest(line: &Line, chosen: impl Fn(&Generation) -> bool) -> Option<&Generation> {
+    line.generations.iter().rev().find(|generation| chosen(generation))
+}

@@ -1,0 +1,322 @@
+//! The roster's own facts: a service's line of generations, a generation, a backend's seat in it.
+
+use std::sync::Arc;
+
+use super::Effects;
+use crate::config::model::{self, Address, Hook, Service};
+use crate::fleet::backend::{Backend, Lifetimes, Load};
+use crate::fleet::ending::Ending;
+use crate::fleet::event::{Attempt, Moment};
+use crate::fleet::gate::{Bell, Gate};
+use crate::fleet::intent::Intent;
+use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::slots::Slots;
+use crate::fleet::view::Placement;
+use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
+use crate::sync::atomic::AtomicU64;
+
+/// Generations that are gone and still known by their backends, per service. An id that is no longer known is ignored
+/// like one that never served.
+const PAST_KEPT: usize = 64;
+
+/// A service and its generations.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) name: ServiceName,
+    pub(super) in_file: bool,
+    /// As last accepted; `None` when the service has not been in the file since the gateway started.
+    pub(super) rules: Option<Arc<Service>>,
+    pub(super) lifetimes: Arc<Lifetimes>,
+    /// Of the rules, or of the record of a service that is no longer in the file. Zero without sessions.
+    pub(super) idle_timeout_ms: u64,
+    pub(super) on_retired: Option<Hook>,
+    /// The lowest number that was never given.
+    pub(super) next: GenerationNumber,
+    /// The last shorthand list.
+    pub(super) listed: Option<Vec<Identity>>,
+    /// Those that are not retired, ascending by number.
+    pub(super) generations: Vec<Generation>,
+    /// Those that are gone, in the order in which they went.
+    pub(super) past: Vec<Past>,
+}
+
+/// What makes a backend the same one: its name, and where it listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Identity {
+    pub(super) name: BackendName,
+    pub(super) address: Address,
+}
+
+impl Identity {
+    pub(super) fn list(backends: &[model::Backend]) -> Vec<Identity> {
+        let identity = |b: &model::Backend| Identity { name: b.name.clone(), address: b.address.clone() };
+        backends.iter().map(identity).collect()
+    }
+
+    pub(super) fn is_of(&self, backend: &model::Backend) -> bool {
+        self.name == backend.name && self.address == backend.address
+    }
+}
+
+/// Whether a list of backends is this set, in whatever order and with whatever weights. Neither holds one twice.
+pub(super) fn same_set(set: &[Identity], list: &[model::Backend]) -> bool {
+    set.len() == list.len() && list.iter().all(|backend| set.iter().any(|identity| identity.is_of(backend)))
+}
+
+/// A generation that is gone.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) number: GenerationNumber,
+    /// Whether its number is used up: it was active, or an operator gave it up.
+    pub(super) spent: bool,
+    pub(super) retired_wall: u64,
+    pub(super) backends: Vec<Identity>,
+}
+
+impl Line {
+    pub(super) fn id(&self, number: GenerationNumber) -> GenerationId {
+        GenerationId { service: self.name.clone(), number }
+    }
+
+    pub(super) fn generation(&self, number: GenerationNumber) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.number == number)
+    }
+
+    pub(super) fn generation_mut(&mut self, number: GenerationNumber) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|generation| generation.number == number)
+    }
+
+    pub(super) fn active(&self) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.state == Lifecycle::Active)
+    }
+
+    /// The one that is starting or failed to.
+    pub(super) fn pending(&self) -> Option<&Generation> {
+        self.generations.iter().find(|generation| !generation.served())
+    }
+
+    /// The highest number that is used up; an id above it may start.
+    pub(super) fn highest_served(&self) -> Option<GenerationNumber> {
+        let living = self.generations.iter().filter(|generation| generation.served()).map(|g| g.number);
+        living.chain(self.past.iter().filter(|past| past.spent).map(|past| past.number)).max()
+    }
+
+    /// Puts a retired generation among the past; the oldest of these is forgotten beyond the limit, but never the
+    /// highest that is used up, by which numbers are known to be used.
+    pub(super) fn bury(&mut self, generation: &Generation, spent: bool, now: Moment) {
+        let number = generation.number;
+        self.past.retain(|past| past.number != number);
+        self.past.push(Past { number, spent, retired_wall: now.wall, backends: generation.identities() });
+        if self.past.len() > PAST_KEPT {
+            let highest = self.past.iter().filter(|past| past.spent).map(|past| past.number).max();
+            if let Some(oldest) = self.past.iter().position(|past| Some(past.number) != highest) {
+                self.past.remove(oldest);
+            }
+        }
+    }
+}
+
+/// A generation that is not retired.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) number: GenerationNumber,
+    state: Lifecycle,
+    /// When it came into that state, by the wall clock.
+    pub(super) since: u64,
+    pub(super) gate: Arc<Gate>,
+    pub(super) ending: Arc<Ending>,
+    pub(super) seats: Vec<Seat>,
+    /// The try whose reports count.
+    pub(super) attempt: Option<Attempt>,
+    /// Whether `on_starting` has succeeded.
+    pub(super) started_hook: bool,
+    /// When a try fails, in coarse milliseconds.
+    pub(super) ready_by: Option<u64>,
+    /// Until then its counts are not trusted: the start could not recover its bindings.
+    pub(super) unsure_until: Option<u64>,
+    /// When it was detached: coarse milliseconds, before zero if a former process did it; and by the wall clock.
+    pub(super) detached: Option<(i64, u64)>,
+    /// The end was ordered; at this moment it retires whoever is inside.
+    pub(super) forced: Option<u64>,
+    /// When a hook has to run again.
+    pub(super) hook_due: Option<u64>,
+    pub(super) hook_failures: u32,
+    /// What its hook or its backends said last.
+    pub(super) why: Option<String>,
+}
+
+/// A backend's place in a generation.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) backend: Arc<Backend>,
+    pub(super) weight: u32,
+    pub(super) intent: Intent,
+    pub(super) ready: bool,
+    pub(super) probing: bool,
+}
+
+impl Seat {
+    pub(super) fn is(&self, backend: &model::Backend) -> bool {
+        self.backend.name == backend.name && self.backend.address == backend.address
+    }
+}
+
+impl Generation {
+    pub(super) fn new(number: GenerationNumber, state: Lifecycle, since: u64, bell: &Bell) -> Self {
+        Self {
+            number,
+            state,
+            since,
+            gate: Arc::new(Gate::new(Arc::clone(bell))),
+            ending: Arc::new(Ending::default()),
+            seats: Vec::new(),
+            attempt: None,
+            started_hook: false,
+            ready_by: None,
+            unsure_until: None,
+            detached: None,
+            forced: None,
+            hook_due: None,
+            hook_failures: 0,
+            why: None,
+        }
+    }
+
+    /// What it is doing.
+    pub(super) fn state(&self) -> Lifecycle {
+        self.state
+    }
+
+    /// Follows one of the arrows of [`Lifecycle`]; callers have looked that it is one.
+    pub(super) fn go(&mut self, next: Lifecycle, now: Moment) {
+        match self.state.transition(next) {
+            Some(state) => {
+                self.state = state;
+                self.since = now.wall;
+            }
+            None => debug_assert!(false, "generation {} cannot go from {} to {next}", self.number, self.state),
+        }
+    }
+
+    /// Whether it ever took a session.
+    pub(super) fn served(&self) -> bool {
+        match self.state {
+            Lifecycle::Starting | Lifecycle::Failed => false,
+            Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached | Lifecycle::Retiring | Lifecycle::Retired => {
+                true
+            }
+        }
+    }
+
+    /// Whether its counts are not to be trusted yet. An ordered end overrides it.
+    pub(super) fn is_unsure(&self, now: Moment) -> bool {
+        self.forced.is_none() && self.unsure_until.is_some_and(|until| now.millis < until)
+    }
+
+    pub(super) fn detach(&mut self, now: Moment, effects: &mut Effects) {
+        self.go(Lifecycle::Detached, now);
+        self.detached = Some((i64::try_from(now.millis).unwrap_or(i64::MAX), now.wall));
+        effects.gates.push(Arc::clone(&self.gate));
+        effects.publish = true;
+        effects.stop.extend(self.stop_probing());
+    }
+
+    /// Detached to active. The gate opens before the view is published: only the roster retires it, and it has not.
+    pub(super) fn reopen(&mut self, now: Moment) {
+        let opened = self.gate.reopen();
+        debug_assert!(opened, "a detached generation's gate is not retired");
+        self.ending.withdraw();
+        self.forced = None;
+        self.detached = None;
+        self.go(Lifecycle::Active, now);
+    }
+
+    /// Adds a backend that is not known yet.
+    pub(super) fn seat(&mut self, slots: &Slots, threads: usize, id: &GenerationId, l: &Arc<Lifetimes>, s: NewSeat) {
+        let backend = slots.intern(|slot| Backend {
+            slot,
+            generation: id.clone(),
+            name: s.identity.name,
+            address: s.identity.address,
+            gate: Arc::clone(&self.gate),
+            ending: Arc::clone(&self.ending),
+            lifetimes: Arc::clone(l),
+            sessions: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            load: Load::new(threads),
+        });
+        self.seats.push(Seat { backend, weight: s.weight, intent: s.intent, ready: s.ready, probing: false });
+    }
+
+    pub(super) fn seat_at(&mut self, slot: Slot) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.backend.slot == slot)
+    }
+
+    /// Every backend that it has or had.
+    pub(super) fn identities(&self) -> Vec<Identity> {
+        self.identities_of(|_| true)
+    }
+
+    /// The backends that the file listed last.
+    pub(super) fn up(&self) -> Vec<Identity> {
+        self.identities_of(|seat| seat.intent == Intent::Up)
+    }
+
+    fn identities_of(&self, chosen: impl Fn(&Seat) -> bool) -> Vec<Identity> {
+        let identity =
+            |seat: &Seat| Identity { name: seat.backend.name.clone(), address: seat.backend.address.clone() };
+        self.seats.iter().filter(|seat| chosen(seat)).map(identity).collect()
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.seats.iter().map(|seat| seat.backend.slot)
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let mut addresses: Vec<Address> = Vec::new();
+        for seat in &self.seats {
+            if !addresses.contains(&seat.backend.address) {
+                addresses.push(seat.backend.address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// Who takes a new session: what is up and ready. While a resize has left nothing ready, what is leaving goes on:
+    /// a service does not stop because all its backends were renamed at once.
+    pub(super) fn placements(&self) -> Vec<Placement> {
+        let ready = |intent: Intent| {
+            let seats = self.seats.iter().filter(move |seat| seat.ready && seat.intent == intent);
+            seats.map(|seat| Placement { backend: Arc::clone(&seat.backend), weight: seat.weight }).collect::<Vec<_>>()
+        };
+        let up = ready(Intent::Up);
+        if up.is_empty() { ready(Intent::Drain) } else { up }
+    }
+
+    /// The slots of backends that are being asked; they are no longer.
+    pub(super) fn stop_probing(&mut self) -> Vec<Slot> {
+        let asked = self.seats.iter_mut().filter(|seat| seat.probing);
+        asked
+            .map(|seat| {
+                seat.probing = false;
+                seat.backend.slot
+            })
+            .collect()
+    }
+}
+
+/// A backend that is to be added.
+pub(super) struct NewSeat {
+    pub(super) identity: Identity,
+    pub(super) weight: u32,
+    pub(super) intent: Intent,
+    pub(super) ready: bool,
+}
+
+impl NewSeat {
+    /// One that the file lists and nobody has asked yet.
+    pub(super) fn of(backend: &model::Backend) -> Self {
+        let identity = Identity { name: backend.name.clone(), address: backend.address.clone() };
+        Self { identity, weight: backend.weight, intent: Intent::Up, ready: false }
+    }
+}

@@ -1,0 +1,285 @@
+//! The one writer of services, generations and backends.
+//!
+//! [`Roster::examine`] says whether a file fits, [`Roster::apply`] takes an event and says what is to be done. No I/O, no
+//! clock. What it shares with the serving threads are the atomics of [`Gate`], `Ending`,
+//! `Lifetimes` and [`Slots`].
+//!
+//! What a reload does:
+//!
+//! | the file | what happens |
+//! | --- | --- |
+//! | as before | nothing; but a failed generation starts again |
+//! | shorthand list, other names or addresses than the last list | a roll to the next number, even if an older generation has the same list: a number stands for a deploy |
+//! | shorthand list equal to that of the active generation | no roll; one that is starting is given up |
+//! | shorthand list unchanged after a rollback | no roll: active is a recorded fact |
+//! | other weights | in place |
+//! | an id above all that ever served | a roll to it; of several, to the highest alone, also at a first start |
+//! | an id that never served, below one that did | ignored with a note: no session can be on it, and retiring it would run its hook |
+//! | a known id, other backends | resized: new ones join once they are ready, vanished ones drain, those that come back are up |
+//! | a retired id | ignored with a note; with other backends, objected to |
+//! | an id that the file gave up before it served | may start again; one that an operator gave up is as a retired one |
+//! | the active id is missing, a new one is there | the active one stays so until the new one is |
+//! | the active id is missing, an older detached one is there | a rollback to the highest of them |
+//! | the active id is missing, nothing could replace it | objected to, or noted if the younger one that is there was rolled back |
+//! | the starting or failed id is missing, or a higher one is new | given up: no hook, for it took nothing |
+//! | a service is missing | its active generation is detached, all drain and retire, its numbers stay known |
+//! | a service is back while it drains | the highest listed detached generation is active again; otherwise a roll |
+//! | more generations than `max_generations` | objected to |
+
+mod decide;
+mod drain;
+mod generation;
+mod reload;
+mod restore;
+mod start;
+mod survey;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
+
+use self::generation::{Generation, Line};
+use crate::config::model::{Gateway, Model};
+use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment, Note, Objection, Refusal, Request};
+use crate::fleet::gate::{Bell, Gate};
+use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::slots::Slots;
+use crate::fleet::view::{GenerationView, ServiceView, View};
+use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
+use crate::record::fleet::FleetRecord;
+
+/// Services, generations and backends; see the module's text.
+pub struct Roster {
+    gateway: Arc<Gateway>,
+    /// In the file's order, those that are not in it at the end.
+    lines: Vec<Line>,
+    slots: Arc<Slots>,
+    /// Serving threads, for the counters of new backends.
+    threads: usize,
+    bell: Bell,
+    attempts: u64,
+    /// Slots of retired generations that table entries still name, and when to ask again.
+    leaving: Vec<Slot>,
+    leaving_due: u64,
+    /// What [`Effect::Persist`] was last asked for.
+    recorded: FleetRecord,
+}
+
+/// What one step wants done, sorted into the order that [`Effects::into_list`] keeps.
+#[derive(Default)]
+struct Effects {
+    publish: bool,
+    gates: Vec<Arc<Gate>>,
+    close: Vec<Slot>,
+    rearm: bool,
+    stop: Vec<Slot>,
+    /// Probes and hooks.
+    start: Vec<Effect>,
+    announce: Vec<FleetEvent>,
+}
+
+impl Effects {
+    fn tell(&mut self, event: FleetEvent) {
+        self.announce.push(event);
+    }
+
+    fn into_list(self, persist: bool) -> Vec<Effect> {
+        let mut list = Vec::new();
+        list.extend(self.publish.then_some(Effect::Publish));
+        list.extend(self.gates.into_iter().map(Effect::CloseGate));
+        list.extend((!self.close.is_empty()).then_some(Effect::CloseSessions { slots: self.close }));
+        list.extend(self.rearm.then_some(Effect::RearmTable));
+        list.extend(persist.then_some(Effect::Persist));
+        list.extend((!self.stop.is_empty()).then_some(Effect::StopProbing { slots: self.stop }));
+        list.extend(self.start);
+        list.extend(self.announce.into_iter().map(Effect::Announce));
+        list
+    }
+}
+
+impl Roster {
+    /// A roster as `record` tells it, or an empty one. Its backends get slots; nothing is started before the first
+    /// [`Event::ConfigAccepted`].
+    pub fn new(
+        gateway: Arc<Gateway>,
+        slots: Arc<Slots>,
+        threads: usize,
+        bell: Bell,
+        record: Option<FleetRecord>,
+        now: Moment,
+    ) -> Self {
+        let mut roster = Self {
+            gateway,
+            lines: Vec::new(),
+            slots,
+            threads,
+            bell,
+            attempts: 0,
+            leaving: Vec::new(),
+            leaving_due: 0,
+            recorded: FleetRecord::default(),
+        };
+        if let Some(record) = record {
+            roster.restore(&record, now);
+            roster.recorded = record;
+        }
+        roster
+    }
+
+    /// What accepting `model` would ignore, if it fits the fleet as it is.
+    ///
+    /// # Errors
+    /// All reasons why it does not. Nothing changes either way.
+    pub fn examine(&self, model: &Model) -> Result<Vec<Note>, Vec<Objection>> {
+        let (mut notes, mut objections) = (Vec::new(), Vec::new());
+        for service in &model.services {
+            let decision = decide::decide(self.line(&service.name), service);
+            notes.extend(decision.notes.into_iter().map(|text| Note { service: service.name.clone(), text }));
+            objections
+                .extend(decision.objections.into_iter().map(|text| Objection { service: service.name.clone(), text }));
+        }
+        if objections.is_empty() { Ok(notes) } else { Err(objections) }
+    }
+
+    /// Takes what has happened and says what is to be done; nothing, if it changes nothing.
+    pub fn apply(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Effects::default();
+        match event {
+            Event::ConfigAccepted(model) => self.config_accepted(&model, now, &mut effects),
+            Event::StartingHookSucceeded { generation, attempt } => {
+                self.starting_hook_succeeded(&generation, attempt, now, &mut effects);
+            }
+            Event::StartingHookFailed { generation, attempt, why } => {
+                self.starting_hook_failed(&generation, attempt, why, now, &mut effects);
+            }
+            Event::BackendBecameReady { generation, attempt, slot } => {
+                self.backend_became_ready(&generation, attempt, slot, now, &mut effects);
+            }
+            Event::BackendRefused { generation, attempt, slot, why } => {
+                self.backend_refused(&generation, attempt, slot, &why);
+            }
+            Event::GenerationEmptied => self.sweep(now, &mut effects),
+            Event::RetiredHookSucceeded { generation } => self.retired_hook_succeeded(&generation, now, &mut effects),
+            Event::RetiredHookFailed { generation, why } => {
+                self.retired_hook_failed(&generation, why, now, &mut effects);
+            }
+            Event::TimePassed => self.time_passed(now, &mut effects),
+        }
+        self.finish(effects, now)
+    }
+
+    /// Grants an operator's request.
+    ///
+    /// # Errors
+    /// Why it is not granted; then nothing has changed.
+    pub fn request(&mut self, request: Request, now: Moment) -> Result<Vec<Effect>, Refusal> {
+        let mut effects = Effects::default();
+        match request {
+            Request::Rollback { service, to } => self.rollback(&service, to, now, &mut effects)?,
+            Request::Detach { generation } => self.detach(&generation, now, &mut effects)?,
+            Request::Retire { generation, now: at_once } => self.retire(&generation, at_once, now, &mut effects)?,
+        }
+        Ok(self.finish(effects, now))
+    }
+
+    /// The record to write down at [`Effect::Persist`].
+    pub fn record(&self) -> &FleetRecord {
+        &self.recorded
+    }
+
+    /// The gateway's own rules as last accepted.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// What the serving threads are to see from now on.
+    pub fn view(&self) -> View {
+        let seen = self.lines.iter().filter(|line| line.in_file || !line.generations.is_empty());
+        let services = seen.filter_map(|line| {
+            // A service that vanished before the gateway started has no rules, and no session by which to reach it.
+            let rules = Arc::clone(line.rules.as_ref()?);
+            let active = line.active().map(|generation| GenerationView {
+                number: generation.number,
+                gate: Arc::clone(&generation.gate),
+                placements: generation.placements(),
+            });
+            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active })
+        });
+        View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot())
+    }
+
+    fn finish(&mut self, effects: Effects, now: Moment) -> Vec<Effect> {
+        let record = self.to_record(now);
+        let changed = record != self.recorded;
+        self.recorded = record;
+        effects.into_list(changed)
+    }
+
+    fn line(&self, name: &ServiceName) -> Option<&Line> {
+        self.lines.iter().find(|line| line.name == *name)
+    }
+
+    fn position(&self, name: &ServiceName) -> Option<usize> {
+        self.lines.iter().position(|line| line.name == *name)
+    }
+
+    /// Line and place of a generation that is not retired.
+    fn find(&self, id: &GenerationId) -> Option<(usize, usize)> {
+        let line = self.position(&id.service)?;
+        let place = self.lines[line].generations.iter().position(|generation| generation.number == id.number)?;
+        Some((line, place))
+    }
+
+    /// The generation of a try, unless it was superseded by another one.
+    fn attempted(&mut self, id: &GenerationId, attempt: Attempt) -> Option<(usize, &mut Generation)> {
+        let (line, place) = self.find(id)?;
+        let generation = &mut self.lines[line].generations[place];
+        (generation.attempt == Some(attempt)).then_some((line, generation))
+    }
+
+    fn next_attempt(&mut self) -> Attempt {
+        self.attempts += 1;
+        Attempt(self.attempts)
+    }
+
+    /// Makes `number` the active generation of its line; the one before is detached in the same step.
+    fn activate(&mut self, line: usize, number: GenerationNumber, now: Moment, effects: &mut Effects) {
+        let line = &mut self.lines[line];
+        let former = line.active().map(|generation| generation.number);
+        if let Some(former) = former.and_then(|number| line.generation_mut(number)) {
+            former.detach(now, effects);
+        }
+        let id = line.id(number);
+        let Some(generation) = line.generation_mut(number) else { return };
+        let event = match generation.state() {
+            Lifecycle::Detached => {
+                generation.reopen(now);
+                FleetEvent::RolledBack { active: id, former }
+            }
+            Lifecycle::Starting => {
+                generation.go(Lifecycle::Ready, now);
+                generation.go(Lifecycle::Active, now);
+                generation.ready_by = None;
+                FleetEvent::Rolled { active: id, former }
+            }
+            Lifecycle::Ready => {
+                generation.go(Lifecycle::Active, now);
+                FleetEvent::Rolled { active: id, former }
+            }
+            state @ (Lifecycle::Active | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed) => {
+                debug_assert!(false, "{id} cannot become active while {state}");
+                return;
+            }
+        };
+        effects.publish = true;
+        effects.tell(event);
+    }
+}
+
+impl std::fmt::Debug for Roster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roster").field("lines", &self.lines).field("leaving", &self.leaving).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! The roster to a record and back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Roster;
+use super::generation::{Generation, Identity, Line, NewSeat, Past};
+use crate::config::model::{Address, Hook, SessionRules};
+use crate::fleet::backend::Lifetimes;
+use crate::fleet::event::Moment;
+use crate::fleet::intent::Intent;
+use crate::fleet::lifecycle::Lifecycle;
+use crate::record::fleet::{
+    AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
+    StateRecord,
+};
+
+impl Roster {
+    pub(super) fn restore(&mut self, record: &FleetRecord, now: Moment) {
+        for service in &record.services {
+            let mut line = Line {
+                name: service.name.clone(),
+                in_file: false,
+                rules: None,
+                lifetimes: Arc::new(Lifetimes::new(&unlisted(service.idle_timeout_ms))),
+                idle_timeout_ms: service.idle_timeout_ms,
+                on_retired: service.on_retired.as_ref().map(hook),
+                next: service.next,
+                listed: service.listed.as_ref().map(|list| list.iter().map(identity).collect()),
+                generations: Vec::new(),
+                past: service.past.iter().map(past).collect(),
+            };
+            for record in &service.generations {
+                let generation = self.restore_generation(&line, record, now);
+                line.generations.push(generation);
+            }
+            self.lines.push(line);
+        }
+    }
+
+    fn restore_generation(&self, line: &Line, record: &GenerationRecord, now: Moment) -> Generation {
+        let state = match record.state {
+            StateRecord::Starting => Lifecycle::Starting,
+            StateRecord::Active => Lifecycle::Active,
+            StateRecord::Detached => Lifecycle::Detached,
+            StateRecord::Retiring => Lifecycle::Retiring,
+            StateRecord::Failed => Lifecycle::Failed,
+        };
+        let mut generation = Generation::new(record.number, state, record.since_ms, &self.bell);
+        generation.started_hook = record.started_hook;
+        let id = line.id(record.number);
+        for backend in &record.backends {
+            let seat = NewSeat {
+                identity: Identity { name: backend.name.clone(), address: address(&backend.address) },
+                weight: backend.weight,
+                intent: if backend.drain { Intent::Drain } else { Intent::Up },
+                ready: backend.ready,
+            };
+            generation.seat(&self.slots, self.threads, &id, &line.lifetimes, seat);
+        }
+        let served_sessions = line.idle_timeout_ms > 0 && matches!(state, Lifecycle::Active | Lifecycle::Detached);
+        generation.unsure_until = served_sessions.then(|| now.millis.saturating_add(line.idle_timeout_ms));
+        match state {
+            Lifecycle::Detached => {
+                generation.gate.detach();
+                let since = record.detached_ms.unwrap_or(now.wall);
+                let ago = i64::try_from(now.wall.saturating_sub(since)).unwrap_or(i64::MAX);
+                let coarse = i64::try_from(now.millis).unwrap_or(i64::MAX).saturating_sub(ago);
+                generation.detached = Some((coarse, since));
+            }
+            Lifecycle::Retiring => {
+                generation.gate.retire_now();
+                generation.hook_due = Some(now.millis);
+            }
+            Lifecycle::Starting | Lifecycle::Ready | Lifecycle::Active | Lifecycle::Retired | Lifecycle::Failed => {}
+        }
+        generation
+    }
+
+    pub(super) fn to_record(&self, now: Moment) -> FleetRecord {
+        let service = |line: &Line| ServiceRecord {
+            name: line.name.clone(),
+            next: line.next,
+            listed: line.listed.as_ref().map(|list| list.iter().map(identity_record).collect()),
+            idle_timeout_ms: line.idle_timeout_ms,
+            on_retired: line.on_retired.as_ref().map(hook_record),
+            generations: line.generations.iter().map(|generation| generation_record(generation, now)).collect(),
+            past: line.past.iter().map(past_record).collect(),
+        };
+        FleetRecord { services: self.lines.iter().map(service).collect() }
+    }
+}
+
+fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
+    let state = match generation.state() {
+        Lifecycle::Starting => StateRecord::Starting,
+        // Ready becomes active in the step in which it is reached.
+        Lifecycle::Ready | Lifecycle::Active => StateRecord::Active,
+        Lifecycle::Detached => StateRecord::Detached,
+        Lifecycle::Retiring | Lifecycle::Retired => StateRecord::Retiring,
+        Lifecycle::Failed => StateRecord::Failed,
+    };
+    let backends = generation.seats.iter().map(|seat| BackendRecord {
+        name: seat.backend.name.clone(),
+        address: address_record(&seat.backend.address),
+        weight: seat.weight,
+        drain: seat.intent == Intent::Drain,
+        // What a starting generation has found so far is found again: only its whole counts.
+        ready: seat.ready && generation.served(),
+    });
+    GenerationRecord {
+        number: generation.number,
+        state,
+        since_ms: generation.since.min(now.wall),
+        detached_ms: generation.detached.map(|(_, wall)| wall),
+        started_hook: generation.started_hook,
+        backends: backends.collect(),
+    }
+}
+
+/// Rules of a service of which only the record is left: no place to find an id, so no session opens by them.
+fn unlisted(idle_timeout_ms: u64) -> SessionRules {
+    SessionRules {
+        sources: Vec::new(),
+        idle_timeout: Duration::from_millis(idle_timeout_ms),
+        max_age: None,
+        rename_grace: Duration::ZERO,
+        end: Vec::new(),
+    }
+}
+
+fn past(record: &PastRecord) -> Past {
+    Past {
+        number: record.number,
+        spent: record.spent,
+        retired_wall: record.retired_ms,
+        backends: record.backends.iter().map(identity).collect(),
+    }
+}
+
+fn past_record(past: &Past) -> PastRecord {
+    PastRecord {
+        number: past.number,
+        spent: past.spent,
+        retired_ms: past.retired_wall,
+        backends: past.backends.iter().map(identity_record).collect(),
+    }
+}
+
+fn identity(record: &IdentityRecord) -> Identity {
+    Identity { name: record.name.clone(), address: address(&record.address) }
+}
+
+fn identity_record(identity: &Identity) -> IdentityRecord {
+    IdentityRecord { name: identity.name.clone(), address: address_record(&identity.address) }
+}
+
+fn address(record: &AddressRecord) -> Address {
+    match record {
+        AddressRecord::Tcp { host, port } => Address::Tcp { host: host.clone(), port: *port },
+        AddressRecord::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+fn address_record(address: &Address) -> AddressRecord {
+    match address {
+        Address::Tcp { host, port } => AddressRecord::Tcp { host: host.clone(), port: *port },
+        Address::Unix(path) => AddressRecord::Unix(path.clone()),
+    }
+}
+
+fn hook(record: &HookRecord) -> Hook {
+    Hook { command: record.command.clone(), timeout: Duration::from_millis(record.timeout_ms) }
+}
+
+fn hook_record(hook: &Hook) -> HookRecord {
+    HookRecord {
+        command: hook.command.clone(),
+        timeout_ms: u64::try_from(hook.timeout.as_millis()).unwrap_or(u64::MAX),
+    }
+}

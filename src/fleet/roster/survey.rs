@@ -1,0 +1,161 @@
+//! The roster as status shows it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Roster;
+use super::generation::{Generation, Line, Past};
+use crate::fleet::event::Moment;
+use crate::fleet::intent::Intent;
+use crate::fleet::lifecycle::Lifecycle;
+use crate::ids::{BackendName, GenerationNumber, ServiceName};
+use crate::sync::atomic::Ordering;
+
+/// Retired generations of a service that status still lists.
+const PAST_SHOWN: usize = 8;
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// Whether the file has it; if not, it serves its open sessions only.
+    pub in_file: bool,
+    /// The generation that takes new sessions; `None` while the first one is starting.
+    pub active: Option<GenerationNumber>,
+    /// The lowest number that was never given.
+    pub next: GenerationNumber,
+    /// Whether some generation's counts are not to be trusted yet.
+    pub unsure: bool,
+    /// Generations that are not retired, ascending by number.
+    pub generations: Vec<GenerationStatus>,
+    /// The latest retired ones, in the order in which they went.
+    pub retired: Vec<PastStatus>,
+}
+
+/// One generation that is not retired.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// What it is doing.
+    pub state: Lifecycle,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether its counts are not to be trusted: it was there before a start that could not recover the bindings.
+    pub unsure: bool,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Requests in flight.
+    pub requests: u64,
+    /// Open tunnels.
+    pub tunnels: u64,
+    /// Milliseconds until a drain deadline or an ordered end; `None` when there is none.
+    pub ends_in_ms: Option<u64>,
+    /// What its hook or its backends said last, while that matters.
+    pub why: Option<String>,
+    /// Its backends, those that vanished from its list among them.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: BackendName,
+    /// Where it listens, as written in the file.
+    pub address: String,
+    /// Its share of new sessions.
+    pub weight: u32,
+    /// Whether it is to take them.
+    pub intent: Intent,
+    /// Whether it has been found ready.
+    pub ready: bool,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Requests in flight.
+    pub requests: u64,
+    /// Open tunnels.
+    pub tunnels: u64,
+}
+
+/// A generation that is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastStatus {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// When it went.
+    pub since: Timestamp,
+    /// Whether its number is used up; if not, it was given up for another one in the file and may start again.
+    pub spent: bool,
+}
+
+impl Roster {
+    /// What status shows of the fleet.
+    pub fn survey(&self, now: Moment) -> Vec<ServiceStatus> {
+        let shown = self.lines.iter().filter(|line| line.in_file || !line.generations.is_empty());
+        shown.map(|line| service(line, now)).collect()
+    }
+}
+
+fn service(line: &Line, now: Moment) -> ServiceStatus {
+    let drain_timeout = line.rules.as_ref().and_then(|rules| rules.drain_timeout);
+    let generations: Vec<_> = line
+        .generations
+        .iter()
+        .map(|generation| {
+            let ends = generation.forced.or_else(|| super::drain::drain_due(drain_timeout, generation));
+            generation_status(generation, ends, now)
+        })
+        .collect();
+    ServiceStatus {
+        name: line.name.clone(),
+        in_file: line.in_file,
+        active: line.active().map(|active| active.number),
+        next: line.next,
+        unsure: generations.iter().any(|generation| generation.unsure),
+        generations,
+        retired: line.past[line.past.len().saturating_sub(PAST_SHOWN)..].iter().map(past).collect(),
+    }
+}
+
+fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) -> GenerationStatus {
+    let backends: Vec<_> = generation
+        .seats
+        .iter()
+        .map(|seat| BackendStatus {
+            name: seat.backend.name.clone(),
+            address: seat.backend.address.to_string(),
+            weight: seat.weight,
+            intent: seat.intent,
+            ready: seat.ready,
+            sessions: seat.backend.sessions.load(Ordering::Relaxed),
+            requests: seat.backend.load.requests(),
+            tunnels: seat.backend.load.tunnels(),
+        })
+        .collect();
+    let tells_why = match generation.state() {
+        Lifecycle::Starting | Lifecycle::Failed | Lifecycle::Retiring => true,
+        Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached | Lifecycle::Retired => false,
+    };
+    GenerationStatus {
+        number: generation.number,
+        state: generation.state(),
+        since: timestamp(generation.since),
+        unsure: generation.is_unsure(now),
+        sessions: backends.iter().map(|backend| backend.sessions).sum(),
+        requests: backends.iter().map(|backend| backend.requests).sum(),
+        tunnels: backends.iter().map(|backend| backend.tunnels).sum(),
+        ends_in_ms: ends.map(|moment| moment.saturating_sub(now.millis)),
+        why: generation.why.clone().filter(|_| tells_why),
+        backends,
+    }
+}
+
+fn past(past: &Past) -> PastStatus {
+    PastStatus { number: past.number, since: timestamp(past.retired_wall), spent: past.spent }
+}
+
+fn timestamp(wall: u64) -> Timestamp {
+    i64::try_from(wall).ok().and_then(|wall| Timestamp::from_millisecond(wall).ok()).unwrap_or(Timestamp::MAX)
+}

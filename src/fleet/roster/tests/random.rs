@@ -1,0 +1,280 @@
+//! Random sequences of events keep the roster's invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The file becomes this one.
+    Load(Vec<(u8, Plan)>),
+    /// SIGHUP with the file as it is.
+    Again,
+    /// Some backend that is asked says yes, or all do.
+    Ready(prop::sample::Index),
+    AllReady,
+    StartingHook(bool),
+    RetiredHook(bool),
+    /// A session opens, or ends.
+    Enter(u8),
+    Leave(prop::sample::Index),
+    Rollback(u8, Option<u64>),
+    Detach(u8, u64),
+    Retire(u8, u64, bool),
+    Advance(u64),
+    Restart,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let ports = || prop::collection::btree_set(1..5u16, 1..3).prop_map(Vec::from_iter);
+    let explicit = prop::collection::btree_map(1..9u64, ports(), 1..4).prop_map(|generations| {
+        let listed: Vec<(u64, &[u16])> = generations.iter().map(|(id, ports)| (*id, ports.as_slice())).collect();
+        explicit(&listed)
+    });
+    prop_oneof![ports().prop_map(|ports| numbered(&ports)), explicit]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        4 => prop::collection::btree_map(0..2u8, plan(), 0..3).prop_map(|file| Step::Load(file.into_iter().collect())),
+        1 => Just(Step::Again),
+        4 => index().prop_map(Step::Ready),
+        4 => Just(Step::AllReady),
+        2 => any::<bool>().prop_map(Step::StartingHook),
+        2 => any::<bool>().prop_map(Step::RetiredHook),
+        4 => (0..2u8).prop_map(Step::Enter),
+        3 => index().prop_map(Step::Leave),
+        2 => (0..2u8, prop::option::of(1..9u64)).prop_map(|(service, to)| Step::Rollback(service, to)),
+        1 => (0..2u8, 1..9u64).prop_map(|(service, number)| Step::Detach(service, number)),
+        1 => (0..2u8, 1..9u64, any::<bool>()).prop_map(|(service, number, now)| Step::Retire(service, number, now)),
+        2 => (1..100u64).prop_map(Step::Advance),
+        1 => Just(Step::Restart),
+    ]
+}
+
+const NAMES: [&str; 2] = ["one", "other"];
+
+/// The first service has hooks, the second a drain deadline.
+fn file(services: &[(u8, Plan)]) -> Model {
+    let services = services.iter().map(|(index, plan)| {
+        let mut service = service(NAMES[usize::from(*index)], plan.clone());
+        if *index == 0 {
+            (service.on_starting, service.on_retired) = (hook(), hook());
+        } else {
+            service.drain_timeout = Some(Duration::from_secs(50));
+        }
+        service.max_generations = 4;
+        service
+    });
+    model(services.collect())
+}
+
+/// What was true before a step, to compare with after it.
+struct World {
+    stage: Stage,
+    file: Model,
+    leases: Vec<(GenerationId, Lease)>,
+    states: BTreeMap<(String, u64), Lifecycle>,
+    /// Numbers that were active and are gone.
+    gone: BTreeSet<(String, u64)>,
+    served: BTreeSet<(String, u64)>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            stage: Stage::new(),
+            file: file(&[]),
+            leases: Vec::new(),
+            states: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            served: BTreeSet::new(),
+        }
+    }
+
+    fn states_now(&self) -> BTreeMap<(String, u64), Lifecycle> {
+        let lines = self.stage.roster.lines.iter();
+        lines
+            .flat_map(|line| line.generations.iter().map(|g| ((line.name.as_str().to_owned(), g.number.0), g.state())))
+            .collect()
+    }
+
+    fn step(&mut self, step: Step) {
+        let actives = self.actives();
+        let mut allow_lost = Vec::new();
+        match step {
+            Step::Load(services) => {
+                let new = file(&services);
+                if self.stage.roster.examine(&new).is_err() {
+                    let states = self.states_now();
+                    assert_eq!(states, self.states, "an objection changes nothing");
+                    return;
+                }
+                let named: BTreeSet<_> = new.services.iter().map(|service| service.name.as_str().to_owned()).collect();
+                allow_lost = NAMES.iter().filter(|name| !named.contains(**name)).copied().collect();
+                self.stage.load(new.clone());
+                self.file = new;
+                self.same_file_again();
+            }
+            Step::Again => self.same_file_again(),
+            Step::Ready(index) => {
+                let mut slots: Vec<_> = self.stage.probes.keys().copied().collect();
+                slots.sort();
+                if !slots.is_empty() {
+                    let slot = *index.get(&slots);
+                    let (generation, attempt) = self.stage.probes.remove(&slot).unwrap();
+                    self.stage.apply(Event::BackendBecameReady { generation, attempt, slot });
+                }
+            }
+            Step::AllReady => self.stage.all_ready(),
+            Step::StartingHook(well) => {
+                for (generation, attempt) in std::mem::take(&mut self.stage.starting_hooks) {
+                    self.stage.apply(if well {
+                        Event::StartingHookSucceeded { generation, attempt }
+                    } else {
+                        Event::StartingHookFailed { generation, attempt, why: "failed".to_owned() }
+                    });
+                }
+            }
+            Step::RetiredHook(well) => {
+                for (generation, ..) in std::mem::take(&mut self.stage.retired_hooks) {
+                    self.stage.apply(if well {
+                        Event::RetiredHookSucceeded { generation }
+                    } else {
+                        Event::RetiredHookFailed { generation, why: "failed".to_owned() }
+                    });
+                }
+            }
+            Step::Enter(service) => {
+                let name = NAMES[usize::from(service)];
+                if let Some(number) = self.stage.active(name) {
+                    let lease = self.stage.enter(name).expect("the published active generation admits");
+                    self.leases.push((id(name, number), lease));
+                }
+            }
+            Step::Leave(index) => {
+                if !self.leases.is_empty() {
+                    let (_, lease) = self.leases.swap_remove(index.index(self.leases.len()));
+                    self.stage.leave(lease);
+                }
+            }
+            Step::Rollback(service, to) => {
+                let service = ServiceName::new(NAMES[usize::from(service)]);
+                let _ = self.stage.request(Request::Rollback { service, to: to.map(GenerationNumber) });
+            }
+            Step::Detach(service, number) => {
+                let generation = id(NAMES[usize::from(service)], number);
+                let _ = self.stage.request(Request::Detach { generation });
+            }
+            Step::Retire(service, number, now) => {
+                let generation = id(NAMES[usize::from(service)], number);
+                let _ = self.stage.request(Request::Retire { generation: generation.clone(), now });
+            }
+            Step::Advance(seconds) => self.stage.advance(seconds),
+            Step::Restart => {
+                self.leases.clear();
+                let record = self.stage.roster.record().clone();
+                self.stage = Stage::restored(Some(record));
+                if self.stage.roster.examine(&self.file).is_err() {
+                    self.file = file(&[]);
+                    allow_lost = NAMES.to_vec();
+                }
+                let named = self.file.services.iter().map(|service| service.name.as_str().to_owned());
+                let named: BTreeSet<_> = named.collect();
+                allow_lost.extend(NAMES.iter().filter(|name| !named.contains(**name)));
+                self.stage.load(self.file.clone());
+            }
+        }
+        self.check(&actives, &allow_lost);
+    }
+
+    /// A reload of the same file may start again what failed or was given up; one more has no effect at all.
+    fn same_file_again(&mut self) {
+        if self.stage.roster.examine(&self.file).is_ok() {
+            self.stage.load(self.file.clone());
+            let effects = self.stage.load(self.file.clone());
+            assert!(effects.is_empty(), "{effects:?}");
+        }
+    }
+
+    fn actives(&self) -> BTreeMap<String, u64> {
+        let active = |(key, state): ((String, u64), Lifecycle)| (state == Lifecycle::Active).then_some(key);
+        self.states_now().into_iter().filter_map(active).collect()
+    }
+
+    fn check(&mut self, former_actives: &BTreeMap<String, u64>, allow_lost: &[&str]) {
+        let states = self.states_now();
+        for line in &self.stage.roster.lines {
+            let name = line.name.as_str();
+            let count = |state: Lifecycle| line.generations.iter().filter(|g| g.state() == state).count();
+            assert!(count(Lifecycle::Active) <= 1, "two active: {}", self.stage.states(name));
+            assert!(count(Lifecycle::Starting) + count(Lifecycle::Failed) <= 1, "{}", self.stage.states(name));
+            assert_eq!(count(Lifecycle::Retired) + count(Lifecycle::Ready), 0);
+            assert!(line.generations.is_sorted_by_key(|generation| generation.number));
+            assert!(line.generations.iter().all(|generation| generation.number < line.next));
+            for generation in &line.generations {
+                let gate = format!("{:?}", generation.gate);
+                let retired = gate.contains("retired: true");
+                assert_eq!(retired, generation.state() == Lifecycle::Retiring, "{name}@{} {gate}", generation.number);
+                let detached = matches!(generation.state(), Lifecycle::Detached | Lifecycle::Retiring);
+                assert_eq!(generation.gate.is_detached(), detached, "{name}@{} {gate}", generation.number);
+                for seat in &generation.seats {
+                    let at = self.stage.slots.get(seat.backend.slot).expect("a living generation keeps its slots");
+                    assert!(Arc::ptr_eq(&at, &seat.backend));
+                }
+                if generation.state() == Lifecycle::Active {
+                    assert!(!generation.placements().is_empty(), "an active generation takes sessions");
+                }
+            }
+            // What is published is what is.
+            assert_eq!(self.stage.active(name), line.active().map(|active| active.number.0));
+        }
+        for (name, number) in former_actives {
+            let still = states.iter().any(|((other, _), state)| other == name && *state == Lifecycle::Active);
+            assert!(still || allow_lost.contains(&name.as_str()), "{name} lost its active generation {number}");
+        }
+        for (key, state) in &states {
+            assert!(!self.gone.contains(key), "{key:?} is used a second time");
+            if matches!(state, Lifecycle::Active | Lifecycle::Detached | Lifecycle::Retiring) {
+                self.served.insert(key.clone());
+            }
+        }
+        // A generation with a session inside is there, unless it was made to end.
+        for key in self.states.keys().filter(|key| !states.contains_key(*key) && self.served.contains(*key)) {
+            self.gone.insert(key.clone());
+        }
+        self.states = states;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_sequences_keep_the_invariants(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+    }
+
+    /// Without a forced end, whoever entered a generation finds it there until it leaves.
+    #[test]
+    fn nobody_inside_is_retired_over(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            if matches!(step, Step::Retire(_, _, true) | Step::Advance(_) | Step::Restart) {
+                continue;
+            }
+            world.step(step);
+            for (generation, _) in &world.leases {
+                let (line, place) = world.stage.roster.find(generation).expect("a generation with a session lives");
+                let state = world.stage.roster.lines[line].generations[place].state();
+                prop_assert!(matches!(state, Lifecycle::Active | Lifecycle::Detached), "{generation} is {state}");
+            }
+        }
+    }
+}
