@@ -6,3 +6,4 @@
 //! Invariants: a connection is used by one thread only; what is checked out is given back ready or not at all.
 
 pub mod connect;
+pub mod pool;
