@@ -1,0 +1,155 @@
+//! How the rest of the house speaks to control: a cloneable handle on its channel.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::journal::Entry;
+use super::reload::ReloadSummary;
+use super::status::Status;
+use crate::fleet::event::{Event, FleetEvent, Refusal, Request};
+use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+
+/// Messages that wait for the loop; senders wait beyond it.
+pub(super) const CAPACITY: usize = 256;
+
+/// Where an answer goes; nobody may be waiting any more.
+pub(super) type Reply<T> = oneshot::Sender<T>;
+
+/// What comes in on the one channel of the loop.
+pub(super) enum Message {
+    /// Read the file again; without a reply for a signal.
+    Reload(Option<Reply<Result<ReloadSummary, ReloadError>>>),
+    /// Show what is.
+    Status(Reply<Box<Status>>),
+    /// Show what was.
+    Events(Reply<Vec<Entry>>),
+    /// Do what an operator asks for.
+    Request(Request, Reply<Result<Vec<FleetEvent>, Refusal>>),
+    /// A task has something to tell the roster.
+    Happened(Event),
+    /// A reload came one step further.
+    Reloading(super::reload::Step),
+}
+
+/// Control has ended: the gateway is stopping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the gateway is stopping")]
+pub struct Stopped;
+
+/// Why a reload changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file cannot be used; the report says where and why.
+    #[error("{0}")]
+    Rejected(String),
+    /// The gateway is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Why an operator's request was not granted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Denial {
+    /// The fleet does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The gateway is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Speaks to a running [`Control`](super::Control). All methods are cancel-safe; what was asked for may happen all the same.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    channel: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    pub(super) fn new(channel: mpsc::Sender<Message>) -> Self {
+        Self { channel }
+    }
+
+    /// Reads the file again and applies it. Requests that come while a reload is under way share the one after it.
+    ///
+    /// # Errors
+    /// [`ReloadError::Rejected`] with the report; then nothing has changed.
+    pub async fn reload(&self) -> Result<ReloadSummary, ReloadError> {
+        self.ask(|reply| Message::Reload(Some(reply))).await?
+    }
+
+    /// What is.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn status(&self) -> Result<Status, Stopped> {
+        self.ask(Message::Status).await.map(|status| *status)
+    }
+
+    /// The last events, oldest first: at most 1,000, none older than 24 hours.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn events(&self) -> Result<Vec<Entry>, Stopped> {
+        self.ask(Message::Events).await
+    }
+
+    /// Makes an older generation active again: `to`, or the youngest that is older than the active one.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] when there is none; then nothing has changed.
+    pub async fn rollback(
+        &self,
+        service: ServiceName,
+        to: Option<GenerationNumber>,
+    ) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Rollback { service, to }).await
+    }
+
+    /// Gives up a generation that takes no sessions yet. The active one is refused.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] with the reason; then nothing has changed.
+    pub async fn detach(&self, generation: GenerationId) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Detach { generation }).await
+    }
+
+    /// Retires a detached generation; with `now`, whoever is on it.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] with the reason; then nothing has changed.
+    pub async fn retire(&self, generation: GenerationId, now: bool) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Retire { generation, now }).await
+    }
+
+    async fn request(&self, request: Request) -> Result<Vec<FleetEvent>, Denial> {
+        Ok(self.ask(|reply| Message::Request(request, reply)).await??)
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.channel.send(message(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+/// Turns every SIGHUP into a reload. The signal is caught from the call on, not only once the future runs; the future
+/// ends with control.
+///
+/// # Errors
+/// When the system refuses to deliver the signal.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn hangups(handle: Handle) -> io::Result<impl Future<Output = ()>> {
+    let mut signals = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while signals.recv().await.is_some() {
+            if handle.channel.send(Message::Reload(None)).await.is_err() {
+                return;
+            }
+        }
+    })
+}
