@@ -1,0 +1,141 @@
+//! The client's socket as the codec sees it.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::edge::connection::Connection;
+
+/// The socket between kernel and codec: every byte read passes the strict scanner, every pause is noted for the
+/// deadlines, and interim responses go out between two responses.
+#[derive(Debug)]
+pub struct ClientIo {
+    stream: TcpStream,
+    connection: Rc<Connection>,
+}
+
+impl ClientIo {
+    /// Wraps an accepted socket.
+    pub fn new(stream: TcpStream, connection: Rc<Connection>) -> Self {
+        Self { stream, connection }
+    }
+
+    /// The bare socket, for a tunnel or a last word.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Ready when there is something to read, the client's end included. Reads nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Writes queued interim responses; pending while the socket takes nothing.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let interim: &RefCell<Vec<u8>> = self.connection.interim();
+        while !interim.borrow().is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &interim.borrow()))?;
+            interim.borrow_mut().drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(Ok(_)) => self.connection.bytes_written(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.connection.write_blocked(),
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.connection.violation().is_some() {
+            return refuse(&this.connection);
+        }
+        // An exchange waits for its backend: the codec polls for the client's end, and this is where an interim
+        // response, queued by the exchange on this very task, gets under way.
+        if !this.connection.interim().borrow().is_empty()
+            && let Poll::Ready(Err(error)) = this.poll_interim(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        if this.connection.is_reading_held() {
+            // Read when the exchange has ended, or by the tunnel. Only the client's end is told at once.
+            let mut byte = [0];
+            return match ready!(this.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
+                0 => Poll::Ready(Ok(())),
+                _ => Poll::Pending,
+            };
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(valid) = this.connection.bytes_read(read) {
+            buf.set_filled(before + valid);
+            if valid == 0 {
+                return refuse(&this.connection);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// In a body the codec must fail the exchange; between and in heads the connection's task answers and closes, and the
+/// codec is left waiting until it does.
+fn refuse(connection: &Connection) -> Poll<io::Result<()>> {
+    if connection.in_exchange() && connection.violation().is_some_and(|violation| violation.in_body) {
+        return Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the request's body is not framed as it must be",
+        )));
+    }
+    Poll::Pending
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
+        this.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
