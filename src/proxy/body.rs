@@ -1,0 +1,282 @@
+//! Bodies of both directions, with what hangs on their end.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+
+use crate::edge::connection::Connection;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::interim::Interim;
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client stopped sending, or what it sent is not framed as it must be.
+    #[error("the client broke its request off: {0}")]
+    Client(hyper::Error),
+    /// More bytes than `max_body_size`.
+    #[error("the request's body is larger than max_body_size")]
+    TooLarge,
+    /// The backend answered without asking for it.
+    #[error("the backend did not want the request's body")]
+    Unwanted,
+    /// The backend stopped sending.
+    #[error("the backend broke its response off: {0}")]
+    Backend(hyper::Error),
+    /// The generation was told to end: its drain deadline has passed.
+    #[error("the generation's drain deadline has passed")]
+    Ended,
+}
+
+/// How a request's body went; read when the response fails or the exchange is logged.
+#[derive(Debug, Default)]
+pub struct Upload {
+    /// Bytes taken from the client.
+    pub bytes: Cell<u64>,
+    /// Whether it broke `max_body_size`.
+    pub too_large: Cell<bool>,
+    /// Whether the client broke it off.
+    pub broken: Cell<bool>,
+    /// Whether its last byte has been handed on.
+    pub complete: Cell<bool>,
+}
+
+/// A request's body on its way to a backend.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// As the client sends it.
+    Client(Box<ClientBody>),
+}
+
+/// The client's side of a request's body.
+#[derive(Debug)]
+pub struct ClientBody {
+    incoming: Incoming,
+    connection: Rc<Connection>,
+    upload: Rc<Upload>,
+    left: u64,
+    /// Held back until the backend wants it (Expect: 100-continue, RFC 9110 section 10.1.1).
+    hold: Option<Arc<Interim>>,
+    response_timeout: Duration,
+}
+
+impl RequestBody {
+    /// Wraps the client's body. `most` bytes may come; `response_timeout` begins with its last byte.
+    pub fn new(
+        incoming: Incoming,
+        connection: &Rc<Connection>,
+        upload: &Rc<Upload>,
+        most: Option<u64>,
+        response_timeout: Duration,
+        hold: Option<Arc<Interim>>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            upload.complete.set(true);
+            return RequestBody::Empty;
+        }
+        RequestBody::Client(Box::new(ClientBody {
+            incoming,
+            connection: Rc::clone(connection),
+            upload: Rc::clone(upload),
+            left: most.unwrap_or(u64::MAX),
+            hold,
+            response_timeout,
+        }))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let RequestBody::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(interim) = &body.hold {
+            if !ready!(interim.poll_send_body(cx)) {
+                return Poll::Ready(Some(Err(BodyError::Unwanted)));
+            }
+            body.hold = None;
+        }
+        match ready!(Pin::new(&mut body.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let length = data.len() as u64;
+                    body.upload.bytes.set(body.upload.bytes.get() + length);
+                    match body.left.checked_sub(length) {
+                        Some(left) => body.left = left,
+                        None => {
+                            body.upload.too_large.set(true);
+                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                        }
+                    }
+                }
+                if body.incoming.is_end_stream() {
+                    body.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                body.upload.broken.set(true);
+                Poll::Ready(Some(Err(BodyError::Client(error))))
+            }
+            None => {
+                body.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Client(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Client(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl ClientBody {
+    /// From here on it is the backend that is waited for, unless it has begun to answer already.
+    fn finish(&mut self) {
+        if !self.upload.complete.replace(true) && !self.connection.is_answering() {
+            self.connection.expect_response(self.response_timeout);
+        }
+    }
+}
+
+/// A response's body on its way to the client; it owns the exchange to the last byte.
+pub struct ResponseBody {
+    source: Source,
+    /// `None` when a tunnel took it over.
+    exchange: Option<Box<Exchange>>,
+}
+
+enum Source {
+    Empty,
+    Text(Bytes),
+    Backend {
+        incoming: Incoming,
+        /// Given back to the pool when the body has been read to its end; `None` when the answer came before the end of
+        /// the request, whose rest the backend may never read.
+        sender: Option<SendRequest<RequestBody>>,
+        ended: bool,
+    },
+}
+
+impl ResponseBody {
+    /// No body, or one that the gateway wrote itself.
+    pub fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
+        let source = if text.is_empty() { Source::Empty } else { Source::Text(text) };
+        Self { source, exchange: Some(exchange) }
+    }
+
+    /// No body and nothing to hold: the exchange has gone elsewhere.
+    pub fn none() -> Self {
+        Self { source: Source::Empty, exchange: None }
+    }
+
+    /// A backend's body.
+    pub fn backend(incoming: Incoming, sender: SendRequest<RequestBody>, exchange: Box<Exchange>) -> Self {
+        let sender = exchange.upload.complete.get().then_some(sender);
+        let source = Source::Backend { incoming, sender, ended: false };
+        Self { source, exchange: Some(exchange) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
+        match &mut this.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Text(text) => {
+                let text = std::mem::take(text);
+                this.source = Source::Empty;
+                exchange.sent(text.len());
+                Poll::Ready(Some(Ok(Frame::data(text))))
+            }
+            Source::Backend { incoming, ended, .. } => {
+                if exchange.must_end() {
+                    exchange.fail("the generation's drain deadline has passed");
+                    return Poll::Ready(Some(Err(BodyError::Ended)));
+                }
+                match ready!(Pin::new(incoming).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        if let Some(data) = frame.data_ref() {
+                            exchange.sent(data.len());
+                        }
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    Some(Err(error)) => {
+                        exchange.fail("the backend broke its response off");
+                        Poll::Ready(Some(Err(BodyError::Backend(error))))
+                    }
+                    None => {
+                        *ended = true;
+                        Poll::Ready(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Text(_) => false,
+            Source::Backend { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Source::Backend { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let Some(exchange) = &mut self.exchange else { return };
+        match &mut self.source {
+            Source::Empty => exchange.complete(),
+            Source::Text(_) => {}
+            Source::Backend { incoming, sender, ended } => {
+                if *ended || incoming.is_end_stream() {
+                    if let Some(sender) = sender.take() {
+                        exchange.give_back(sender);
+                    }
+                    exchange.complete();
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseBody")
+    }
+}

@@ -1,0 +1,17 @@
+//! A request's whole path: from the parsed head to the last byte of the answer.
+//!
+//! Decides: which backend a request reaches, what is told to both sides, which session opens, is renamed or closes.
+//! Floor 4: imports `edge`, `upstream`, `fleet`, `session` and below; never `control`. Runs on the serving threads, one [`thread::Thread`] each.
+//! In: requests with their connection. Out: responses, bindings, lines of the access log.
+//! Invariants: the view is loaded once a request (again only when the gate refuses it as out of date); pin or lease is held to the last byte; nothing non-idempotent is sent twice after a byte of it left.
+
+pub mod assign;
+pub mod body;
+pub mod exchange;
+pub mod forward;
+pub mod interim;
+pub mod pipeline;
+pub mod reply;
+pub mod respond;
+pub mod thread;
+pub mod tunnel;
