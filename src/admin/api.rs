@@ -1,0 +1,233 @@
+//! The types of the admin API, as JSON. The command line reads what the gateway writes: both use these.
+//!
+//! Who reads them ignores keys that it does not know, so that a newer gateway can say more.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use serde::{Deserialize, Serialize};
+
+pub use crate::admin::token::{BadToken, Token};
+use crate::fleet::lifecycle::Lifecycle;
+use crate::ids::{BackendName, ServiceName};
+
+/// `GET /v1/status`: everything at one moment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The process.
+    pub gateway: Gateway,
+    /// Its services, in the file's order; those that vanished from it and still drain come last.
+    pub services: Vec<Service>,
+}
+
+/// `GET /v1/services`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Services {
+    /// As in [`Status::services`].
+    pub services: Vec<Service>,
+}
+
+/// `GET /v1/events`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Events {
+    /// The last ones, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The gateway's process.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Of the program.
+    pub version: String,
+    /// Process number.
+    pub pid: u32,
+    /// What it is doing.
+    pub state: Phase,
+    /// The gateway's wall clock when this was written; the other moments are to be read against it.
+    pub now: Timestamp,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Seconds since then that no jump of the wall clock moves.
+    pub uptime_seconds: u64,
+    /// The configuration file.
+    pub config_file: String,
+    /// When the configuration in force was loaded.
+    pub loaded_at: Timestamp,
+    /// Why the last SIGHUP changed nothing; absent when it was taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_error: Option<String>,
+    /// Whether what the next start needs to know (numbers, states, intents) is on the disk.
+    pub durable: bool,
+    /// Whether sessions may be open that this process does not know: it retires nothing meanwhile (P3).
+    pub unsure: bool,
+    /// Bound sessions in the table, over all services.
+    pub sessions: u64,
+    /// Open connections of clients.
+    pub connections: u64,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Reading its file and its state; serves nobody yet.
+    Starting,
+    /// Taking sockets and records over from the process before it.
+    TakingOver,
+    /// Serving.
+    Running,
+    /// Handing sockets and records over to the next process.
+    HandingOver,
+    /// Ending: finishes what is in flight.
+    Draining,
+    /// Over.
+    Stopped,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Phase::Starting => "starting",
+            Phase::TakingOver => "taking over",
+            Phase::Running => "running",
+            Phase::HandingOver => "handing over",
+            Phase::Draining => "draining",
+            Phase::Stopped => "stopped",
+        })
+    }
+}
+
+/// One service; also `GET /v1/services/{name}`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Whether the file still has it; if not, it serves its bound sessions and nobody else.
+    pub in_file: bool,
+    /// The number of the generation that takes new sessions; absent while the first one is starting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    /// Its generations, newest first; the latest of those that are retired come last.
+    pub generations: Vec<Generation>,
+}
+
+/// One generation.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// What it is doing.
+    pub state: Lifecycle,
+    /// Since when.
+    pub since: Timestamp,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Requests in flight.
+    pub requests: u64,
+    /// Open tunnels.
+    pub tunnels: u64,
+    /// When what is left of it will be ended by force; absent without a drain deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// What stands in its way: why it failed, or what its hook last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Whether its counts are not to be trusted yet: it was there before a start that could not recover the bindings.
+    #[serde(default)]
+    pub unsure: bool,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// One backend.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its name within the generation.
+    pub name: BackendName,
+    /// Where it listens.
+    pub address: String,
+    /// What the operator wants of it.
+    pub intent: Intent,
+    /// Whether it has been found ready.
+    #[serde(default)]
+    pub ready: bool,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Requests in flight.
+    pub requests: u64,
+    /// Open tunnels.
+    pub tunnels: u64,
+}
+
+/// What the operator wants of a backend.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intent {
+    /// It takes sessions.
+    Up,
+    /// Its own sessions only, no new ones.
+    Drain,
+    /// None; its sessions are lost ones.
+    Down,
+}
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// When, by the wall clock.
+    pub at: Timestamp,
+    /// What, as one word in the past tense, such as `activated`.
+    pub kind: String,
+    /// The service that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// The generation that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// An answer that is an error, by RFC 9457 (`application/problem+json`).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`: the status says what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// What happened and what to do about it.
+    pub detail: String,
+}
+
+/// A moment in milliseconds, the form in which the API tells all moments.
+pub fn moment(time: SystemTime) -> Timestamp {
+    let rounding = TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Trunc);
+    Timestamp::try_from(time).and_then(|time| time.round(rounding)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_has_milliseconds() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_795_237_800_123_999_999);
+        assert_eq!(serde_json::to_value(moment(time)).unwrap(), "2026-11-21T05:10:00.123Z");
+    }
+
+    #[test]
+    fn a_newer_gateway_can_say_more() {
+        let text = r#"{"name":"app","in_file":true,"generations":[],"mood":"good"}"#;
+        let service: Service = serde_json::from_str(text).unwrap();
+        assert_eq!((service.name.as_str(), service.active), ("app", None));
+    }
+}

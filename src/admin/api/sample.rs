@@ -1,0 +1,68 @@
+//! A status for tests.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+/// `seconds` after the sample gateway's start.
+pub(crate) fn at(seconds: u64) -> Timestamp {
+    moment(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_237_800 + seconds))
+}
+
+/// A backend without work.
+pub(crate) fn backend(name: &str) -> Backend {
+    let address = name.to_owned();
+    Backend {
+        name: BackendName::new(name),
+        address,
+        intent: Intent::Up,
+        ready: true,
+        sessions: 0,
+        requests: 0,
+        tunnels: 0,
+    }
+}
+
+/// A generation since the sample gateway's start.
+pub(crate) fn generation(number: u64, state: Lifecycle, sessions: u64) -> Generation {
+    Generation {
+        number,
+        state,
+        since: at(0),
+        sessions,
+        requests: 0,
+        tunnels: 0,
+        deadline: None,
+        trouble: None,
+        unsure: false,
+        backends: vec![backend(&format!("127.0.0.1:{}", 8_800 + number))],
+    }
+}
+
+/// A gateway that has run for two days and some hours, with one service.
+pub(crate) fn status() -> Status {
+    let mut newest = generation(8, Lifecycle::Active, 1_204);
+    newest.since = at(180_000);
+    newest.requests = 3;
+    newest.tunnels = 1;
+    newest.backends.push(backend("10.0.0.3:8808"));
+    newest.backends[1].intent = Intent::Drain;
+    let gateway = Gateway {
+        version: "0.1.0".to_owned(),
+        pid: 4_242,
+        state: Phase::Running,
+        now: at(183_600),
+        started_at: at(0),
+        uptime_seconds: 183_600,
+        config_file: "/etc/tidegate/tidegate.toml".to_owned(),
+        loaded_at: at(180_000),
+        reload_error: None,
+        durable: true,
+        unsure: false,
+        sessions: 1_221,
+        connections: 87,
+    };
+    let generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
+    let app = Service { name: ServiceName::new("app"), in_file: true, active: Some(8), generations };
+    Status { gateway, services: vec![app] }
+}

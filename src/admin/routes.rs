@@ -1,0 +1,77 @@
+//! The routes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use http::StatusCode;
+
+use crate::admin::api::Token;
+use crate::admin::api::{Event, Events, Services, Status};
+use crate::admin::guard;
+use crate::admin::problem::problem;
+
+/// An answer that is on its way; `None` when the gateway is stopping and nobody is left to ask.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
+
+/// Where the API takes its answers from. Called on the thread that serves the API: it must not block.
+pub trait Source: Send + Sync + 'static {
+    /// Everything at this moment.
+    fn status(&self) -> Answer<'_, Status>;
+    /// The last events, oldest first.
+    fn events(&self) -> Answer<'_, Vec<Event>>;
+    /// Whether clients may be sent here: it serves, and is not about to stop.
+    fn ready(&self) -> bool;
+}
+
+type Asked = State<Arc<dyn Source>>;
+
+pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
+    Router::new()
+        .route("/livez", get("alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}", get(service))
+        .route("/v1/events", get(events))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "There is nothing here; the API begins at /v1/status."))
+        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "This can only be read."))
+        .layer(middleware::from_fn_with_state(token, guard::check))
+        .with_state(source)
+}
+
+async fn readyz(State(source): Asked) -> Response {
+    if source.ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn status(State(source): Asked) -> Response {
+    source.status().await.map_or_else(stopping, |status| Json(status).into_response())
+}
+
+async fn services(State(source): Asked) -> Response {
+    let services = |status: Status| Json(Services { services: status.services }).into_response();
+    source.status().await.map_or_else(stopping, services)
+}
+
+async fn service(State(source): Asked, Path(name): Path<String>) -> Response {
+    let Some(status) = source.status().await else { return stopping() };
+    match status.services.into_iter().find(|service| service.name.as_str() == name) {
+        Some(service) => Json(service).into_response(),
+        None => problem(StatusCode::NOT_FOUND, "There is no service of this name; /v1/services lists them."),
+    }
+}
+
+async fn events(State(source): Asked) -> Response {
+    source.events().await.map_or_else(stopping, |events| Json(Events { events }).into_response())
+}
+
+fn stopping() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "The gateway is stopping.")
+}

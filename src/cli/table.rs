@@ -1,0 +1,169 @@
+//! The gateway's state for people: eighty columns, newest generation first.
+
+use std::fmt::Write;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
+use jiff::Timestamp;
+
+use crate::admin::api::{Gateway, Generation, Intent, Service, Status};
+use crate::fleet::lifecycle::Lifecycle;
+
+const WIDTH: u16 = 80;
+/// Retired generations that are shown; of the others their number. `--json` has them all.
+const RETIRED: usize = 3;
+/// Backends of a generation that are shown.
+const BACKENDS: usize = 8;
+
+/// The whole text.
+pub(super) fn render(status: &Status, colours: bool) -> String {
+    let mut out = head(&status.gateway);
+    if status.services.is_empty() {
+        out.push_str("\nno service is configured\n");
+    }
+    for service in &status.services {
+        out.push('\n');
+        out.push_str(&title(service));
+        out.push_str(&generations(service, status.gateway.now, colours));
+    }
+    out
+}
+
+fn head(gateway: &Gateway) -> String {
+    let Gateway { version, pid, state, sessions, connections, .. } = gateway;
+    let mut out = format!("tidegate {version}, {state} for {}, process {pid}\n", span(gateway.uptime_seconds));
+    let age = age(gateway.loaded_at, gateway.now);
+    // Writing to a text does not fail.
+    _ = writeln!(out, "configuration {}, loaded {age} ago", gateway.config_file);
+    _ = writeln!(out, "{}, {}", count(*sessions, "session"), count(*connections, "connection"));
+    if let Some(error) = &gateway.reload_error {
+        out.push_str("! the last SIGHUP changed nothing:\n");
+        for line in error.lines() {
+            _ = writeln!(out, "    {line}");
+        }
+    }
+    if gateway.unsure {
+        out.push_str("! unsure: sessions may be open that this process does not know, so nothing retires yet\n");
+    }
+    if !gateway.durable {
+        out.push_str("! not durable: a restart would not know generations and intents as they are now\n");
+    }
+    out
+}
+
+fn title(service: &Service) -> String {
+    let state = match service.active {
+        _ if !service.in_file => "not in the file any more, serves its open sessions".to_owned(),
+        Some(number) => format!("new sessions go to generation {number}"),
+        None => "no generation is active yet".to_owned(),
+    };
+    format!("{}: {state}\n", service.name)
+}
+
+fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
+    let retired = |generation: &&Generation| generation.state == Lifecycle::Retired;
+    let hidden = service.generations.iter().filter(retired).count().saturating_sub(RETIRED);
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(["GENERATION", "STATE", "SINCE", "SESSIONS", "REQUESTS", "TUNNELS", "BACKENDS"]);
+    let mut seen = 0;
+    for generation in &service.generations {
+        if generation.state == Lifecycle::Retired {
+            seen += 1;
+            if seen > RETIRED {
+                continue;
+            }
+        }
+        table.add_row([
+            number(generation.number),
+            Cell::new(generation.state.as_str()),
+            Cell::new(age(generation.since, now)),
+            number(generation.sessions),
+            number(generation.requests),
+            number(generation.tunnels),
+            Cell::new(backends(generation)),
+        ]);
+    }
+    table.set_constraints(vec![ColumnConstraint::ContentWidth; 6]);
+    let mut out = String::new();
+    for line in table.lines() {
+        let line = line.trim_end();
+        out.push_str(&if colours { coloured(line) } else { line.to_owned() });
+        out.push('\n');
+    }
+    for generation in &service.generations {
+        notes(&mut out, generation, now);
+    }
+    if hidden > 0 {
+        _ = writeln!(out, " and {} before them", count(hidden as u64, "retired generation"));
+    }
+    out
+}
+
+fn notes(out: &mut String, generation: &Generation, now: Timestamp) {
+    let number = generation.number;
+    if let Some(deadline) = generation.deadline {
+        _ = writeln!(out, " ! {number} ends by force in {}", age(now, deadline));
+    }
+    if let Some(trouble) = &generation.trouble {
+        _ = writeln!(out, " ! {number}: {trouble}");
+    }
+}
+
+fn backends(generation: &Generation) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for backend in generation.backends.iter().take(BACKENDS) {
+        let name = backend.name.as_str();
+        let address = if name == backend.address { String::new() } else { format!(" {}", backend.address) };
+        let intent = match backend.intent {
+            Intent::Up => "",
+            Intent::Drain => " drain",
+            Intent::Down => " down",
+        };
+        lines.push(format!("{name}{address}{intent}"));
+    }
+    if generation.backends.len() > BACKENDS {
+        lines.push(format!("and {} more", generation.backends.len() - BACKENDS));
+    }
+    lines.join("\n")
+}
+
+fn number(value: u64) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+fn count(value: u64, noun: &str) -> String {
+    format!("{value} {noun}{}", if value == 1 { "" } else { "s" })
+}
+
+fn age(since: Timestamp, now: Timestamp) -> String {
+    span(u64::try_from(now.as_second() - since.as_second()).unwrap_or(0))
+}
+
+/// The two largest units of a time.
+fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m {}s", seconds % 60),
+        3_600..86_400 => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// Colours the state, the second word of a generation's first line. Done last: the table counts columns, not escapes.
+fn coloured(line: &str) -> String {
+    let Some(state) = line.split_whitespace().nth(1) else { return line.to_owned() };
+    let colour = match state {
+        "active" => "32",
+        "starting" | "ready" => "36",
+        "detached" | "retiring" => "33",
+        "failed" => "31",
+        "retired" => "2",
+        _ => return line.to_owned(),
+    };
+    line.replacen(state, &format!("\x1b[{colour}m{state}\x1b[0m"), 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use super::*;
+use crate::admin::api::sample;
+use crate::ids::{BackendName, ServiceName};
+
+#[test]
+fn a_service_with_two_generations() {
+    let expected = "\
+tidegate 0.1.0, running for 2d 3h, process 4242
+configuration /etc/tidegate/tidegate.toml, loaded 1h 0m ago
+1221 sessions, 87 connections
+
+app: new sessions go to generation 8
+ GENERATION  STATE     SINCE  SESSIONS  REQUESTS  TUNNELS  BACKENDS
+          8  active    1h 0m      1204         3        1  127.0.0.1:8808
+                                                           10.0.0.3:8808 drain
+          7  detached  2d 3h        17         0        0  127.0.0.1:8807
+";
+    let text = render(&sample::status(), false);
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn no_service() {
+    let mut status = sample::status();
+    status.services.clear();
+    assert!(render(&status, false).ends_with("87 connections\n\nno service is configured\n"));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let mut status = sample::status();
+    status.gateway.reload_error = Some("tidegate.toml:3:1: unknown key\n  write `listen`".to_owned());
+    status.gateway.unsure = true;
+    status.gateway.durable = false;
+    let service = &mut status.services[0];
+    service.active = None;
+    service.generations[0].state = Lifecycle::Failed;
+    service.generations[0].trouble = Some("127.0.0.1:8808 refused the connection".to_owned());
+    service.generations[1].deadline = Some(sample::at(183_690));
+    let text = render(&status, false);
+    for wanted in [
+        "! the last SIGHUP changed nothing:\n    tidegate.toml:3:1: unknown key\n      write `listen`\n",
+        "! unsure: ",
+        "! not durable: ",
+        "app: no generation is active yet\n",
+        " ! 8: 127.0.0.1:8808 refused the connection\n",
+        " ! 7 ends by force in 1m 30s\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    status.services[0].in_file = false;
+    assert!(render(&status, false).contains("app: not in the file any more, serves its open sessions\n"));
+}
+
+/// The table of a service, without what stands above it.
+fn table(service: Service) -> String {
+    let text = generations(&service, sample::at(183_600), false);
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= usize::from(WIDTH), "{widest} columns:\n{text}");
+    text
+}
+
+/// Where the last column begins beside the widest number of a generation in these tests.
+const LAST: usize = 60;
+
+#[test]
+fn long_names_and_large_numbers_fit() {
+    let mut service = sample::status().services.remove(0);
+    let generation = &mut service.generations[0];
+    generation.number = 10_000_000_000;
+    generation.sessions = 10_000_000;
+    generation.requests = 123_456;
+    generation.backends = vec![sample::backend(&"a-very-long-host-name.".repeat(6))];
+    generation.backends[0].address = "unix:/run/app/with/a/long/path/to/its/socket.sock".to_owned();
+    generation.backends[0].intent = Intent::Down;
+    let text = table(service);
+    // Wrapped, not cut: the last column holds every character of both names.
+    let last: String =
+        text.lines().skip(1).flat_map(|line| line.chars().skip(LAST)).filter(|c| !c.is_whitespace()).collect();
+    assert!(last.contains(&"a-very-long-host-name.".repeat(6)), "{text}");
+    assert!(last.contains("unix:/run/app/with/a/long/path/to/its/socket.sockdown"), "{text}");
+    assert!(text.contains(" 10000000000  active    1h 0m  10000000    123456        1  "), "{text}");
+}
+
+#[test]
+fn many_backends_are_counted() {
+    let mut service = sample::status().services.remove(0);
+    service.generations[0].backends = (0..30).map(|index| sample::backend(&format!("b{index}"))).collect();
+    let text = table(service);
+    assert!(text.contains("b7\n") && !text.contains("b8\n") && text.contains("and 22 more"), "{text}");
+}
+
+#[test]
+fn two_hundred_generations() {
+    let mut service = sample::status().services.remove(0);
+    service.generations = (1..=200)
+        .rev()
+        .map(|number| {
+            let state = match number {
+                200 => Lifecycle::Active,
+                190..200 => Lifecycle::Detached,
+                _ => Lifecycle::Retired,
+            };
+            sample::generation(number, state, number)
+        })
+        .collect();
+    let text = table(service);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 10 + 1 + RETIRED + 1, "{text}");
+    assert!(lines[1].trim_start().starts_with("200  active"), "{text}");
+    assert_eq!(lines.last(), Some(&" and 186 retired generations before them"));
+    // Every row has its state in the same column.
+    let columns: Vec<_> = lines[1..lines.len() - 1].iter().map(|line| line.find(['a', 'd', 'r'])).collect();
+    assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
+}
+
+#[test]
+fn colours_change_nothing_but_the_state() {
+    let status = sample::status();
+    let (plain, coloured) = (render(&status, false), render(&status, true));
+    assert!(!plain.contains('\x1b'));
+    assert!(coloured.contains("\x1b[32mactive\x1b[0m") && coloured.contains("\x1b[33mdetached\x1b[0m"));
+    let mut without = coloured;
+    for escape in ["\x1b[32m", "\x1b[33m", "\x1b[0m"] {
+        without = without.replace(escape, "");
+    }
+    assert_eq!(without, plain);
+}
+
+#[test]
+fn spans() {
+    for (seconds, text) in
+        [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3_599, "59m 59s"), (3_660, "1h 1m"), (200_000, "2d 7h")]
+    {
+        assert_eq!(span(seconds), text);
+    }
+    assert_eq!(age(sample::at(10), sample::at(0)), "0s", "a wall clock that was set back");
+}
+
+#[test]
+fn a_backend_with_a_name_shows_its_address() {
+    let mut service = sample::status().services.remove(0);
+    service.name = ServiceName::new("named");
+    service.generations[1].backends[0].name = BackendName::new("left");
+    assert!(table(service).contains("left 127.0.0.1:8807"));
+}

@@ -1,0 +1,75 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use clap::{CommandFactory, Parser};
+
+use super::arguments::Program;
+use super::*;
+
+/// Verbs that tell what they were called with.
+const VERBS: Verbs = Verbs {
+    run: |path| Err(Failure::new(Exit::Failed, format!("ran {}", path.display()))),
+    demo: |address, generation| Err(Failure::new(Exit::Unreachable, format!("demo {address} {generation}"))),
+};
+
+fn parsed(line: &str) -> Result<Command, clap::Error> {
+    Program::try_parse_from(line.split_whitespace()).map(|program| program.command)
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Program::command().debug_assert();
+}
+
+#[test]
+fn every_verb_is_understood() {
+    assert!(matches!(parsed("tidegate run"), Ok(Command::Run { config: None })));
+    assert!(
+        matches!(parsed("tidegate run -c x.toml"), Ok(Command::Run { config: Some(path) }) if path.ends_with("x.toml"))
+    );
+    assert!(matches!(parsed("tidegate check --config x.toml"), Ok(Command::Check { config: Some(_) })));
+    let status = parsed("tidegate status --json --admin 127.0.0.1:9180 --token-file t");
+    assert!(matches!(status, Ok(Command::Status(StatusArguments { json: true, config: None, .. }))));
+    let Ok(Command::DemoApp { port, generation, address }) = parsed("tidegate demo-app --port 8801 --generation 1")
+    else {
+        panic!("demo-app was not understood");
+    };
+    assert_eq!((port, generation, address.to_string().as_str()), (8_801, 1, "127.0.0.1"));
+    for bad in [
+        "tidegate",
+        "tidegate fly",
+        "tidegate run --confg x",
+        "tidegate demo-app --port 1",
+        "tidegate demo-app --port 70000 --generation 1",
+    ] {
+        assert_eq!(parsed(bad).unwrap_err().exit_code(), Exit::Usage as i32, "{bad}");
+    }
+}
+
+#[test]
+fn verbs_end_with_their_own_code() {
+    let place = tempfile::TempDir::new().unwrap();
+    let file = place.path().join("a.toml");
+    let config = || Some(file.clone());
+    assert_eq!(execute(Command::Run { config: config() }, VERBS), Exit::Failed, "`run` reads its file itself");
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    assert_eq!(execute(Command::DemoApp { port: 1, generation: 2, address }, VERBS), Exit::Unreachable);
+    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Usage, "there is no file");
+    std::fs::write(&file, "[gateway]\nlisten = 7\n").unwrap();
+    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Usage);
+    std::fs::write(&file, "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n").unwrap();
+    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Done);
+}
+
+#[test]
+fn the_summary_says_what_was_checked() {
+    let service =
+        |name: &str, more: &str| format!("[[service]]\nname = {name:?}\nbackends = [\"127.0.0.1:1\"]\n{more}");
+    let one = service("app", "session = { header = \"X-Id\" }\n");
+    let two = service("shop", "path = \"/shop\"\nsession = { cookie = \"SID\" }\n");
+    let loaded = config::parse("a.toml", &one).unwrap();
+    assert_eq!(summary(Path::new("a.toml"), &loaded), "a.toml: OK, the service app on 127.0.0.1:8080");
+    let loaded = config::parse("a.toml", &(one + &two)).unwrap();
+    assert_eq!(loaded.warnings.faults().len(), 1, "a cookie without an end rule");
+    let expected = "a.toml: OK, 2 services (app, shop) on 127.0.0.1:8080, 1 warning";
+    assert_eq!(summary(Path::new("a.toml"), &loaded), expected);
+}
