@@ -1,0 +1,273 @@
+//! Assembly of the gateway: what is started in which order, and stopped in which.
+//!
+//! Decides: the order of start and stop, and what a signal means.
+//! Floor: the roof. Imports every room; no room imports it. Serves nothing by itself.
+//! In: a configuration file, SIGHUP, SIGTERM, SIGINT. Out: a running gateway, an exit.
+//! Invariants: nothing listens before the first view is published; what is in flight outlives the listeners; the state is written before the process ends.
+
+mod doors;
+pub mod serving;
+mod source;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::admin::api::{BadToken, Phase, Token};
+use crate::clock::Clock;
+use crate::config::model::{Gateway, StatePlace};
+use crate::config::{self, report::Report};
+use crate::control::{Control, Handle, Loaded, Parts, StartError, hangups};
+use crate::daemon::doors::{Doors, TableSessions};
+use crate::daemon::serving::Serving;
+use crate::daemon::source::StatusSource;
+use crate::demo;
+use crate::fleet::slots::Slots;
+use crate::fleet::view::Fleet;
+use crate::log::{AccessLog, BadDirective};
+use crate::proxy::thread::Shared;
+use crate::session::hash::HashKey;
+use crate::session::scope::Scopes;
+use crate::session::table::Table;
+use crate::store::directory::Directory;
+use crate::store::memory::Memory;
+use crate::store::{Store, StoreError};
+
+/// Why the gateway did not start. The operator's to solve; the text says how.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    Config(#[from] Report),
+    /// The log directive cannot be used.
+    #[error("gateway.log: {0}")]
+    Log(#[from] BadDirective),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StoreError),
+    /// The file does not fit the state, or the state's record cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The admin token cannot be used.
+    #[error("the admin token: {0}")]
+    Token(#[from] BadToken),
+    /// The admin address is taken.
+    #[error("cannot listen on {address} for the admin API: {source}; free it or change gateway.admin")]
+    Admin {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A listener, a log, a thread or a signal could not be had.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs the gateway until SIGTERM or SIGINT has been served. Blocks the calling thread.
+///
+/// # Errors
+/// Why it did not start; nothing was served then.
+pub fn run(file: &Path) -> Result<(), RunError> {
+    let loaded = config::load(file)?;
+    let gateway = Arc::clone(&loaded.model.gateway);
+    let own_log = crate::log::own::init(&gateway.log)?;
+    raise_descriptor_limit(&gateway);
+    let store: Arc<dyn Store> = match &gateway.state {
+        StatePlace::Directory(path) => Arc::new(Directory::open(path)?),
+        StatePlace::Memory => Arc::new(Memory::new(gateway.token_file.clone())?),
+    };
+    let key = HashKey::from_bytes(store.hash_key()?);
+    let clock = Clock::boot();
+    let slots = Arc::new(Slots::new());
+    let fleet = Arc::new(Fleet::new(Arc::clone(&gateway), Arc::clone(&slots)));
+    let table = Arc::new(Table::new(clock.clone(), slots, gateway.expected_sessions, gateway.max_sessions));
+    let shared = Arc::new(Shared {
+        fleet: Arc::clone(&fleet),
+        table: Arc::clone(&table),
+        scopes: Arc::new(Scopes::new()),
+        key,
+        clock: clock.clone(),
+        leaving: AtomicBool::new(false),
+    });
+    let access_log = Arc::new(AccessLog::start(&gateway.access_log).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot open the access log: {error}; change gateway.access_log"))
+    })?);
+    let lines = (0..gateway.threads).map(|_| access_log.lines()).collect();
+    let serving = Arc::new(Serving::start(&shared, lines)?);
+    let doors = Arc::new(Doors::new(Arc::clone(&serving), Arc::clone(&table), Arc::clone(&access_log), own_log));
+    let parts = Parts {
+        clock,
+        fleet: Arc::clone(&fleet),
+        store: Arc::clone(&store),
+        sessions: Arc::new(TableSessions(Arc::clone(&table))),
+        load: Arc::new(loader(file, &access_log)),
+        front: Arc::new(Arc::clone(&doors)),
+        threads: gateway.threads,
+        config_file: file.to_owned(),
+    };
+    let (control, handle) = Control::new(parts, for_control(loaded))?;
+    let change = doors.prepare_change(&gateway)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    let house = House { gateway, shared, serving, store, handle, table };
+    runtime.block_on(house.live(control, || doors.commit_change(change)))?;
+    drop(doors);
+    if !access_log.close() {
+        tracing::warn!("the access log's last lines could not be written in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn for_control(loaded: config::Loaded) -> Loaded {
+    let warnings = if loaded.warnings.is_empty() { Vec::new() } else { vec![loaded.warnings.to_string()] };
+    Loaded { model: loaded.model, warnings }
+}
+
+/// Reads the file again at a reload. Whatever the file says, the access log is opened anew, for logrotate sends a
+/// SIGHUP as well.
+fn loader(file: &Path, access_log: &Arc<AccessLog>) -> impl Fn() -> Result<Loaded, String> + Send + Sync + 'static {
+    let (file, access_log) = (file.to_owned(), Arc::clone(access_log));
+    move || {
+        access_log.reopen();
+        config::load(&file).map(for_control).map_err(|report| report.to_string())
+    }
+}
+
+/// A connection to a client and one to a backend each take a descriptor; the soft limit is often far too low.
+fn raise_descriptor_limit(gateway: &Gateway) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open descriptors");
+    }
+    let wanted = gateway.max_connections as u64 * 2;
+    if limit.maximum.is_some_and(|most| most < wanted) {
+        tracing::warn!(
+            descriptors = limit.maximum,
+            max_connections = gateway.max_connections,
+            "fewer descriptors than max_connections may need (two each); raise the limit or lower max_connections"
+        );
+    }
+}
+
+/// The parts that live until the end.
+struct House {
+    gateway: Arc<Gateway>,
+    shared: Arc<Shared>,
+    serving: Arc<Serving>,
+    store: Arc<dyn Store>,
+    handle: Handle,
+    table: Arc<Table>,
+}
+
+impl House {
+    async fn live(self, control: Control, open: impl FnOnce()) -> Result<(), RunError> {
+        // Signals are caught from here on, before anything can be ready.
+        let mut ends = Ends::catch()?;
+        let hangups = hangups(self.handle.clone())?;
+        let (daemon, phase) = watch::channel(Phase::Starting);
+        let (stop, stopped) = watch::channel(false);
+        let admin = self.admin(phase, until(stopped.clone())).await?;
+        let control = tokio::task::spawn_local(control.run(until(stopped)));
+        tokio::task::spawn_local(hangups);
+        open();
+        daemon.send_replace(Phase::Running);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "running");
+
+        let signal = ends.next().await;
+        daemon.send_replace(Phase::Draining);
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        let present = self.shared.fleet.view();
+        let (delay, timeout) = (present.gateway.shutdown_delay, present.gateway.shutdown_timeout);
+        tracing::info!(signal, ?delay, ?timeout, "stopping: health_path fails; then accepting ends");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = ends.next() => tracing::info!("told again: accepting ends at once"),
+        }
+        tokio::select! {
+            () = self.serving.stop(timeout) => {}
+            _ = ends.next() => tracing::warn!("told again: what is in flight is cut off"),
+        }
+        daemon.send_replace(Phase::Stopped);
+        stop.send_replace(true);
+        match control.await {
+            Ok(result) => result?,
+            Err(error) => tracing::error!(%error, "control ended in a panic"),
+        }
+        if let Some(admin) = admin {
+            // It has been told to stop; what it answers now is the last status.
+            let _ = admin.await;
+        }
+        Ok(())
+    }
+
+    /// Binds the admin address and serves it.
+    async fn admin(
+        &self,
+        phase: watch::Receiver<Phase>,
+        stop: impl Future<Output = ()> + 'static,
+    ) -> Result<Option<tokio::task::JoinHandle<()>>, RunError> {
+        let Some(address) = self.gateway.admin else { return Ok(None) };
+        let token = Token::new(&self.store.admin_token()?)?;
+        let listener = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
+        let connections = Arc::clone(self.serving.connections());
+        let durable = self.gateway.state != StatePlace::Memory;
+        let source = StatusSource::new(self.handle.clone(), phase, connections, Arc::clone(&self.table), durable);
+        tracing::info!(%address, "the admin API listens");
+        Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
+    }
+}
+
+/// The signals that end the gateway.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    /// Catches them from here on.
+    fn catch() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone has nothing more to wait for.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+/// Runs the demo application until SIGTERM or SIGINT. Blocks the calling thread.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn run_demo(address: SocketAddr, generation: u64) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ends = Ends::catch()?;
+        let options = demo::Options { address, ..demo::Options::local(address.port(), generation) };
+        let stop = async {
+            ends.next().await;
+        };
+        demo::run(options, stop).await
+    })
+}
