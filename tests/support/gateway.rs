@@ -1,0 +1,284 @@
+//! The built gateway as a process of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::file::File;
+use super::status::Status;
+use super::wait::eventually;
+use super::wire::{Message, Wire};
+
+/// A running gateway. Dropping it kills the process and fails the test if the gateway panicked.
+pub(crate) struct Gateway {
+    child: Child,
+    folder: TempDir,
+    /// The file as it was last written.
+    pub(crate) file: File,
+    /// The first listener.
+    pub(crate) address: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// The executable under test. `TIDEGATE_BIN` names another build of it.
+pub(crate) fn executable() -> PathBuf {
+    std::env::var_os("TIDEGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tidegate").into(), PathBuf::from)
+}
+
+impl Gateway {
+    /// Starts it and waits until it answers on its health path.
+    pub(crate) async fn start(file: File) -> Self {
+        Self::start_in(TempDir::new().unwrap(), file).await
+    }
+
+    /// As [`Gateway::start`], and waits until every service has an active generation.
+    pub(crate) async fn ready(file: File) -> Self {
+        let gateway = Self::start(file).await;
+        gateway.all_active().await;
+        gateway
+    }
+
+    /// Starts it in a folder that has been used before and waits until it answers.
+    pub(crate) async fn start_in(folder: TempDir, file: File) -> Self {
+        let mut gateway = Self::spawn(file, folder);
+        gateway.serving().await;
+        gateway
+    }
+
+    fn spawn(file: File, folder: TempDir) -> Self {
+        write(folder.path(), &file);
+        let child = command(folder.path(), "run")
+            .stdin(Stdio::null())
+            .stdout(append(folder.path(), "stdout"))
+            .stderr(append(folder.path(), "stderr"))
+            .spawn()
+            .expect("the executable starts");
+        let (address, admin) = (address(file.get("listen")), address(file.get("admin")));
+        Self { child, folder, file, address, admin }
+    }
+
+    async fn serving(&mut self) {
+        eventually("the gateway serves", async || {
+            assert!(self.is_running(), "the gateway has ended:\n{}", self.log());
+            let mut wire = Wire::connect(self.address).await.map_err(|error| self.trouble(&error.to_string()))?;
+            let path = self.file.get("health_path").trim_matches('"');
+            let asked = wire.try_send(format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n")).await;
+            asked.map_err(|error| error.to_string())?;
+            let answer = wire.try_answer("GET").await.map_err(|error| error.to_string())?;
+            if answer.status() == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until every service has an active generation.
+    pub(crate) async fn all_active(&self) {
+        eventually("every service has an active generation", async || {
+            let status = self.status().await;
+            if status.services.iter().all(|service| service.active.is_some()) {
+                Ok(())
+            } else {
+                Err(format!("{status:?}"))
+            }
+        })
+        .await;
+    }
+
+    fn trouble(&self, error: &str) -> String {
+        format!("{error}\n{}", self.log())
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("tidegate.toml")
+    }
+
+    /// What it wrote to standard output and standard error so far.
+    pub(crate) fn log(&self) -> String {
+        ["stdout", "stderr"].map(|name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()).concat()
+    }
+
+    pub(crate) fn access_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// Waits until the log has this text.
+    pub(crate) async fn logs(&self, text: &str) {
+        eventually("the log says so", async || {
+            let log = self.log();
+            if log.contains(text) { Ok(()) } else { Err(format!("no {text:?} in:\n{log}")) }
+        })
+        .await;
+    }
+
+    /// An answer of the admin API.
+    pub(crate) async fn admin(&self, path: &str) -> Result<Message, String> {
+        let token = fs::read_to_string(self.folder.path().join("state/admin-token")).map_err(|e| e.to_string())?;
+        let mut wire = Wire::connect(self.admin).await.map_err(|error| self.trouble(&error.to_string()))?;
+        let (host, token) = (self.admin, token.trim());
+        wire.try_send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        ))
+        .await
+        .map_err(|error| error.to_string())?;
+        wire.try_answer("GET").await.map_err(|error| self.trouble(&error.to_string()))
+    }
+
+    pub(crate) async fn status(&self) -> Status {
+        let answer = self.admin("/v1/status").await.unwrap_or_else(|error| panic!("no status: {error}"));
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error} in {}", answer.text()))
+    }
+
+    /// Waits until `is` holds of the status, and returns it.
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+        eventually(what, async || {
+            let status = self.status().await;
+            if is(&status) { Ok(status) } else { Err(format!("{status:#?}\n{}", self.log())) }
+        })
+        .await
+    }
+
+    /// Waits until this generation of `app` is the active one.
+    pub(crate) async fn active(&self, number: u64) -> Status {
+        self.until(&format!("app@{number} is active"), |status| status.active("app") == Some(number)).await
+    }
+
+    /// Waits until this generation of `app` is in this state.
+    pub(crate) async fn state(&self, number: u64, state: &str) -> Status {
+        self.until(&format!("app@{number} is {state}"), |status| status.state("app", number) == state).await
+    }
+
+    /// Waits until so many sessions are bound to this generation of `app`.
+    pub(crate) async fn sessions(&self, number: u64, count: u64) -> Status {
+        let is = |status: &Status| status.generation("app", number).map_or(0, |found| found.sessions) == count;
+        self.until(&format!("app@{number} has {count} sessions"), is).await
+    }
+
+    /// Writes the file without telling the gateway.
+    pub(crate) fn write(&mut self, file: File) {
+        write(self.folder.path(), &file);
+        self.file = file;
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the gateway runs");
+    }
+
+    /// Sends SIGHUP and waits until the gateway has decided about the file; the report if it rejected it.
+    pub(crate) async fn hup(&self) -> Result<(), String> {
+        let reloads = |log: &str| log.matches("reloaded").count() + log.matches("reload rejected").count();
+        let before = reloads(&self.log());
+        self.signal(Signal::HUP);
+        eventually("the reload is done", async || {
+            let log = self.log();
+            if reloads(&log) > before { Ok(()) } else { Err(log) }
+        })
+        .await;
+        self.status().await.gateway.reload_error.map_or(Ok(()), Err)
+    }
+
+    /// Writes services, sends SIGHUP and waits until the file is in force.
+    pub(crate) async fn reload(&mut self, services: impl IntoIterator<Item = super::file::Service>) {
+        let file = self.file.with(services);
+        self.write(file);
+        self.hup().await.unwrap_or_else(|report| panic!("the file is rejected: {report}\n{}", self.file));
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the process to end.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        eventually("the gateway ends", async || self.child.try_wait().unwrap().ok_or("it runs")).await
+    }
+
+    /// Ends it with SIGKILL and leaves its folder for the next.
+    pub(crate) fn kill(mut self) -> (TempDir, File) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.check();
+        let empty = TempDir::new().unwrap();
+        (std::mem::replace(&mut self.folder, empty), self.file.clone())
+    }
+
+    /// Ends it with SIGTERM, which has to succeed, and leaves its folder for the next.
+    pub(crate) async fn stop(mut self) -> (TempDir, File) {
+        self.signal(Signal::TERM);
+        let status = self.exited().await;
+        assert!(status.success(), "{status}\n{}", self.log());
+        self.check();
+        let empty = TempDir::new().unwrap();
+        (std::mem::replace(&mut self.folder, empty), self.file.clone())
+    }
+
+    fn check(&self) {
+        let log = self.log();
+        assert!(!log.contains("panicked at"), "the gateway panicked:\n{log}");
+    }
+}
+
+/// Runs `tidegate VERB --config FILE` on a file in `folder` to its end.
+pub(crate) fn run(folder: &Path, verb: &str, file: &File) -> Output {
+    write(folder, file);
+    command(folder, verb).stdin(Stdio::null()).output().expect("the executable starts")
+}
+
+/// `tidegate VERB --config FILE` with the file in `folder`.
+pub(crate) fn command(folder: &Path, verb: &str) -> Command {
+    let mut command = Command::new(executable());
+    command.arg(verb).arg("--config").arg(folder.join("tidegate.toml"));
+    for name in ["RUST_LOG", "TIDEGATE_ADMIN", "TIDEGATE_TOKEN"] {
+        command.env_remove(name);
+    }
+    command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").current_dir(folder);
+    command
+}
+
+fn write(folder: &Path, file: &File) {
+    let text = file.to_string().replace("%FOLDER%", folder.to_str().unwrap());
+    let new = folder.join("tidegate.toml.new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, folder.join("tidegate.toml")).unwrap();
+}
+
+fn append(folder: &Path, name: &str) -> fs::File {
+    fs::OpenOptions::new().create(true).append(true).open(folder.join(name)).unwrap()
+}
+
+/// The first address in a TOML value.
+fn address(value: &str) -> SocketAddr {
+    let text = value.split('"').nth(1).expect("an address stands in quotes");
+    text.parse().unwrap()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{}", self.log());
+        } else {
+            self.check();
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the integration tests stand on: the built gateway as a process, applications to put behind it, clients that
+//! notice everything.
+//!
+//! Every socket is on loopback, every port is free when it is chosen, every wait is for a condition and has a deadline.
+
+#![allow(dead_code, unused_imports, reason = "each test crate uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod app;
+mod browser;
+mod file;
+mod gateway;
+mod raw;
+mod status;
+mod wait;
+mod wire;
+
+pub(crate) use app::{App, Stream};
+pub(crate) use browser::{Browser, Place, place};
+pub(crate) use file::{File, Service, free_address};
+pub(crate) use gateway::{Gateway, command, executable, run};
+pub(crate) use raw::Raw;
+pub(crate) use status::{Backend, Generation, Status};
+pub(crate) use wait::{DEADLINE, eventually, within};
+pub(crate) use wire::{Head, Message, Wire, is_reset};
+
+/// Whether the large counts are wanted (`TIDEGATE_SCALE=full`) or those of an ordinary run.
+pub(crate) fn full_scale() -> bool {
+    std::env::var("TIDEGATE_SCALE").is_ok_and(|scale| scale == "full")
+}

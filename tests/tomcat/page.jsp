@@ -1,0 +1,1 @@
+<%@ page contentType="application/json" %>{"backend":"<%= System.getProperty("instance") %>","known":true,"count":null}
