@@ -208,6 +208,14 @@ async fn status_is_told_on_the_command_line() {
     let output = support::command(gateway.folder(), "status").arg("--json").output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["services"][0]["generations"][0]["sessions"], 1, "{json:#}");
+    // A faulty file hides nothing: it is when one looks.
+    let good = std::fs::read_to_string(gateway.config_file()).unwrap();
+    std::fs::write(gateway.config_file(), format!("{good}\nnonsense\n")).unwrap();
+    gateway.hup().await.expect_err("the file is bad");
+    let output = support::command(gateway.folder(), "status").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("1 session") && text.contains("the last SIGHUP changed nothing"), "{text}{output:?}");
+    std::fs::write(gateway.config_file(), good).unwrap();
     // Without a gateway it fails, and says where it looked.
     let (folder, file) = gateway.stop().await;
     let output = support::command(folder.path(), "status").output().unwrap();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::admin::api::{BadToken, Status, Token};
 use crate::cli::arguments::StatusArguments;
-use crate::cli::{Exit, Failure, client, load, place, print, table, wants_colours};
+use crate::cli::{Exit, Failure, client, place, print, table, wants_colours};
+use crate::config;
 use crate::config::model::{Gateway, StatePlace};
 
 /// The token's file in the state directory.
@@ -45,7 +46,7 @@ fn target(arguments: StatusArguments, environment: Option<String>) -> Result<(St
         (Some(address), Some(token)) => Ok((address, token)),
         (address, token) => {
             let path = place(arguments.config)?;
-            let gateway = load(&path)?.model.gateway;
+            let gateway = config::load_gateway(&path).map_err(|report| Failure::report(&report))?;
             let address = match address {
                 Some(address) => address,
                 None => admin_address(&gateway, &path)?,

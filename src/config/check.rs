@@ -43,6 +43,11 @@ fn count(typed: &Option<At<u64>>, default: usize) -> usize {
     typed.as_ref().map_or(default, |at| usize::try_from(at.value).unwrap_or(usize::MAX))
 }
 
+/// The gateway's table whatever is wrong with the file; `None` when it does not say where the admin API is.
+pub(super) fn gateway_alone(file: &raw::File) -> Option<Gateway> {
+    (!file.gateway.admin_unknown).then(|| gateway(&file.gateway, &Faults::default()))
+}
+
 fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
     let default = defaults::gateway();
     let gateway = Gateway {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use model::Model;
+use model::{Gateway, Model};
 use report::{Faults, Place, Report};
 
 /// A file that can be used.
@@ -67,6 +67,23 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
             Err(faults.into_report(&name, &text).expect_err("a fault was reported just above"))
         }
     }
+}
+
+/// The `[gateway]` table of a file that has faults elsewhere, perhaps: whoever wants to ask a running gateway needs no
+/// more than this, least of all while a faulty file waits to be mended.
+///
+/// # Errors
+/// The report on the file, if it cannot be read or does not say where the gateway is.
+pub fn load_gateway(path: &Path) -> Result<Gateway, Report> {
+    let report = match load(path) {
+        Ok(loaded) => return Ok(Arc::unwrap_or_clone(loaded.model.gateway)),
+        Err(report) => report,
+    };
+    let Ok(text) = std::fs::read_to_string(path) else { return Err(report) };
+    let faults = Faults::default();
+    let Some(sound) = syntax::mend(&text, &faults) else { return Err(report) };
+    let (document, _) = DeTable::parse_recoverable(&sound);
+    check::gateway_alone(&raw::read(&document, &faults)).ok_or(report)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
