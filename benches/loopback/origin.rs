@@ -46,6 +46,14 @@ async fn answer_all(mut stream: TcpStream, page: &'static [u8], picture: &'stati
             continue;
         };
         let head = &buffer[..end + 4];
+        // Said by wrk when nobody is between; proxies keep their connections.
+        let closing = memchr::memmem::find(head, b"\r\nConnection: close\r\n").is_some();
+        if closing {
+            let answer = if head.starts_with(b"GET /picture") { picture } else { page };
+            let rest = answer.strip_prefix(STATUS_LINE).unwrap_or(answer);
+            stream.write_all(&[STATUS_LINE, b"Connection: close\r\n", rest].concat()).await?;
+            return stream.shutdown().await;
+        }
         if head.starts_with(b"GET /login?") {
             let id = head[b"GET /login?".len()..].split(|&byte| byte == b' ').next().unwrap_or_default();
             let id = String::from_utf8_lossy(id);
@@ -56,13 +64,12 @@ async fn answer_all(mut stream: TcpStream, page: &'static [u8], picture: &'stati
         } else {
             stream.write_all(page).await?;
         }
-        // Said by wrk when nobody is between; proxies keep their connections.
-        if memchr::memmem::find(head, b"\r\nConnection: close\r\n").is_some() {
-            return stream.shutdown().await;
-        }
         buffer.drain(..end + 4);
     }
 }
+
+/// With what each answer begins.
+const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 /// Copies bytes to `origin` and back: the floor under every proxy.
 pub(crate) async fn forward(address: SocketAddr, origin: SocketAddr) {
