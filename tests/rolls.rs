@@ -119,12 +119,12 @@ async fn rolling(form: Form, clients: usize, rolls: u64, every: Option<Duration>
     gateway.sessions(last, 0).await;
     assert!(apps[&last].iter().all(|app| app.sessions() == 0));
 
-    let after = gateway.memory();
-    eprintln!("{clients} clients, {rolls} rolls: {sessions} sessions, {requests} requests, memory {warm} then {after}");
+    eprintln!("{clients} clients, {rolls} rolls: {sessions} sessions, {requests} requests");
     if full_scale() {
-        eventually("the memory is back to where it was", async || {
+        // Less than with all clients there: what they held is given back, to the system too.
+        eventually("memory is back where it was", async || {
             let now = gateway.memory();
-            if now < warm + warm / 4 + (4 << 20) { Ok(()) } else { Err(format!("{warm} bytes then, {now} now")) }
+            if now < warm { Ok(()) } else { Err(format!("{warm} bytes in the beginning, {now} now")) }
         })
         .await;
     }

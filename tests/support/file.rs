@@ -87,7 +87,8 @@ impl Service {
     pub(crate) fn new(name: &str) -> Self {
         let keys = [
             ("name", format!("\"{name}\"")),
-            ("session", "{ cookie = \"sid\" }".to_owned()),
+            // The rule matches nothing; without one, every start warns.
+            ("session", "{ cookie = \"sid\", end = [{ path = \"/never\" }] }".to_owned()),
             ("ready", "{ interval = \"20ms\", timeout = \"40s\" }".to_owned()),
         ];
         let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
