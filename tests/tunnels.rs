@@ -75,6 +75,18 @@ async fn messages_come_back() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_hangs_up_holds_no_generation() {
+    let (_app, mut gateway) = before_app().await;
+    let (mut socket, _) = open(gateway.address, None).await;
+    socket.send(Message::text("leave")).await.unwrap();
+    // It neither answers the close nor closes its socket, as a phone that lost its network.
+    let new = App::start("new", 2).await;
+    gateway.reload([Service::app().backends([new.address])]).await;
+    gateway.state(1, "retired").await;
+    drop(socket);
+}
+
+#[tokio::test]
 async fn many_tunnels_at_once() {
     let (_app, gateway) = before_app().await;
     let mut sockets = Vec::new();

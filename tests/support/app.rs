@@ -389,7 +389,7 @@ fn facts(state: &State, request: Request<Incoming>) -> Answer {
     with(answer, &[("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "timeout=5"), ("x-end", "2")])
 }
 
-/// Tells who it is, then echoes; `close` makes it end.
+/// Tells who it is, then echoes; `close` makes it say so and end, `leave` makes it hang up.
 fn websocket(state: &Arc<State>, mut request: Request<Incoming>, id: Option<String>) -> Answer {
     let accept = derive_accept_key(request.headers()[header::SEC_WEBSOCKET_KEY].as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);
@@ -407,6 +407,7 @@ fn websocket(state: &Arc<State>, mut request: Request<Incoming>, id: Option<Stri
                 Frames::Text(text) if text.as_str() == "close" => {
                     socket.close(Some(CloseFrame { code: 1000.into(), reason: "asked".into() })).await
                 }
+                Frames::Text(text) if text.as_str() == "leave" => return,
                 Frames::Text(_) | Frames::Binary(_) => socket.send(message).await,
                 Frames::Close(frame) => {
                     state.closes.lock().unwrap().push(frame.map_or(1005, |frame| frame.code.into()));
