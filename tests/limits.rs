@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{App, File, Gateway, Raw, Service, Wire, eventually, free_address};
+use support::{App, Browser, File, Gateway, Raw, Service, Wire, eventually, free_address};
 
 async fn limited(gateway: impl FnOnce(File) -> File, service: impl FnOnce(Service) -> Service) -> (App, Gateway) {
     let app = App::start("a", 1).await;
@@ -195,4 +195,29 @@ async fn a_service_without_a_ready_backend_asks_for_patience() {
     let answer = Wire::open(gateway.address).await.get("/where").await;
     assert_eq!(answer.status(), 503, "{answer:?}");
     assert!(answer.head.get("retry-after").is_some(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_full_table_serves_new_sessions_unbound_and_keeps_the_old() {
+    let apps = [App::start("a", 1).await, App::start("b", 1).await];
+    let service = Service::app().backends(apps.iter().map(|app| app.address));
+    let gateway = Gateway::ready(File::new([service]).set("max_sessions", 10)).await;
+    let mut bound: Vec<_> = (0..10).map(|_| Browser::new(gateway.address)).collect();
+    for browser in &mut bound {
+        browser.login().await;
+    }
+    for _ in 0..30 {
+        // Served, with whatever the application says of it.
+        Browser::new(gateway.address).login().await;
+    }
+    assert_eq!(gateway.status().await.gateway.sessions, 10);
+    for browser in &mut bound {
+        browser.count().await;
+    }
+    // Who leaves makes room.
+    bound[0].logout().await;
+    let mut late = Browser::new(gateway.address);
+    late.login().await;
+    late.count().await;
+    assert_eq!(gateway.status().await.gateway.sessions, 10);
 }
