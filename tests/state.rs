@@ -131,7 +131,7 @@ async fn a_state_that_cannot_be_written_is_told_and_stops_no_traffic() {
     gateway.until("the state is on the disk", |status| status.gateway.durable).await;
     // A folder where the temporary file has to go: nobody can write it, root included.
     let obstacle = gateway.folder().join("state/fleet.new");
-    fs::create_dir(&obstacle).unwrap();
+    eventually("the obstacle is laid", async || fs::create_dir(&obstacle).map_err(|error| error.to_string())).await;
     gateway.reload([service(&two)]).await;
     gateway.active(2).await;
     gateway.until("it says that it is not", |status| !status.gateway.durable).await;
