@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::edge::connection::Connection;
+use crate::wire::gather;
 
 /// The socket between kernel and codec: every byte read passes the strict scanner, every pause is noted for the
 /// deadlines, and interim responses go out between two responses.
@@ -119,7 +120,8 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let small = gather::small(bufs, |bytes| Pin::new(&mut this.stream).poll_write(cx, bytes));
+        let result = small.unwrap_or_else(|| Pin::new(&mut this.stream).poll_write_vectored(cx, bufs));
         this.wrote(&result);
         result
     }

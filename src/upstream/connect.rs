@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::Address;
+use crate::wire::gather;
 
 /// A connection to a backend, of either kind.
 #[derive(Debug)]
@@ -75,7 +76,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        if let Some(result) = gather::small(bufs, |bytes| Pin::new(&mut *this).poll_write(cx, bytes)) {
+            return result;
+        }
+        match this {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }

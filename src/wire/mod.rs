@@ -7,6 +7,7 @@
 
 pub mod forwarded;
 pub mod framing;
+pub mod gather;
 pub mod head;
 pub mod hop;
 pub mod websocket;
