@@ -6,15 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate::config::model::{Address, Plan, Source, StatePlace};
+use tidegate::config::model::{Address, IdPlace, Plan, SameSite, Secure, SessionRules, Source, StatePlace};
 use tidegate::config::report::Fault;
-use tidegate::config::{Loaded, defaults, diff, keys, load, parse};
+use tidegate::config::{Loaded, defaults, diff, keys, load, parse, presets};
 
 const DEFAULT: &str = include_str!("../config/tidegate.toml");
 const REFERENCE: &str = include_str!("../config/reference.toml");
 const FAULTS: &str = include_str!("config/faults.txt");
 /// A file without a fault to which faulty lines are added.
 const MINIMAL: &str = "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:8801\"]\n";
+/// The same with two backends.
+const TWO: &str = "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:8801\", \"127.0.0.1:8802\"]\n";
 
 fn good(text: &str) -> Loaded {
     parse("t.toml", text).unwrap_or_else(|report| panic!("{report}"))
@@ -27,11 +29,17 @@ fn faults(text: &str) -> Vec<Fault> {
     }
 }
 
+fn warnings(text: &str) -> Vec<Fault> {
+    let warnings = good(text).warnings;
+    assert!(!warnings.is_empty(), "no warning was found in\n{text}");
+    warnings.faults().to_vec()
+}
+
 /// What is told of a text: two lines for each fault.
-fn told(text: &str) -> String {
+fn told(faults: &[Fault]) -> String {
     let mut told = String::new();
-    for Fault { line, column, key, message, help, .. } in faults(text) {
-        let key = if key.is_empty() { "-".to_owned() } else { key };
+    for Fault { line, column, key, message, help, .. } in faults {
+        let key = if key.is_empty() { "-" } else { key };
         writeln!(told, "{line}:{column} {key}: {message}\n  {help}").expect("strings take all");
     }
     told
@@ -49,9 +57,11 @@ fn each_fault_has_its_place_and_its_remedy() {
                 "gateway" => format!("[gateway]\n{piece}{MINIMAL}"),
                 "service" => format!("{MINIMAL}{piece}"),
                 "backends" => format!("[[service]]\nname = \"app\"\nbackends = {piece}"),
+                "warnings" => format!("{TWO}{piece}"),
                 _ => std::mem::take(&mut piece),
             };
-            out.push_str(&told(&text));
+            let found = if place.ends_with("warnings") { warnings(&text) } else { faults(&text) };
+            out.push_str(&told(&found));
             out.push('\n');
             piece.clear();
             cases += 1;
@@ -202,7 +212,7 @@ fn the_default_file_is_what_the_tour_needs() {
     let Loaded { model, warnings } = good(DEFAULT);
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(model.gateway.state, StatePlace::Directory("target/state".into()));
-    assert_eq!(model.services[0].session.sources, [Source::Cookie("demo_session".to_owned())]);
+    assert_eq!(model.services[0].session.sources, [Source::of(IdPlace::Cookie("demo_session".to_owned()))]);
     let rolled = good(&DEFAULT.replace("backends = [\"127.0.0.1:8801\"]", "backends = [\"127.0.0.1:8802\"]")).model;
     let changes = diff::diff(&model, &rolled);
     assert_eq!(
@@ -250,20 +260,83 @@ fn net(text: &str) -> ipnet::IpNet {
     text.parse().expect("a network")
 }
 
+fn session(keys: &str) -> SessionRules {
+    good(&format!("{MINIMAL}[service.session]\n{keys}")).model.services[0].session.clone()
+}
+
 #[test]
 fn session_sources_are_tried_in_the_order_of_the_file() {
-    for (session, expected) in [
-        ("session = { header = \"X-Id\", cookie = \"sid\" }", ["Header(\"x-id\")", "Cookie(\"sid\")"]),
-        ("session = { cookie = \"sid\", header = \"X-Id\" }", ["Cookie(\"sid\")", "Header(\"x-id\")"]),
+    let cases: [(&str, &[&str]); 13] = [
+        ("header = \"X-Id\"\ncookie = \"sid\"", &["header x-id", "cookie sid"]),
+        ("cookie = \"sid\"\nidle_timeout = \"1m\"\nheader = \"X-Id\"", &["cookie sid", "header x-id"]),
+        ("header = [\"b\", \"a\"]\ncookie = []\nquery = [\"q\"]", &["header b", "header a", "query q (adopts)"]),
         (
-            "[service.session]\nidle_timeout = \"1m\"\nheader = \"X-Id\"\ncookie = \"sid\"",
-            ["Header(\"x-id\")", "Cookie(\"sid\")"],
+            "path_segment = [\"/x/*/{id}\", \"/{id}\"]\npath_parameter = \"p\"\nissue = \"t\"",
+            &["path_segment /x/*/{id} (adopts)", "path_segment /{id} (adopts)", "path_parameter p", "issue t"],
         ),
-    ] {
-        let sources = good(&format!("{MINIMAL}{session}")).model.services[0].session.sources.clone();
-        let sources: Vec<_> = sources.iter().map(|source| format!("{source:?}")).collect();
-        assert_eq!(sources, expected);
+        (
+            "unknown = \"adopt\"\nissue = \"t\"\ncookie = \"c\"\npath_parameter = \"p\"",
+            &["issue t", "cookie c (adopts)", "path_parameter p (adopts)"],
+        ),
+        ("unknown = \"forward\"\nquery = \"q\"", &["query q"]),
+        ("issue = \"none\"\nheader = \"h\"", &["header h"]),
+        // A preset's come first and in its order, whatever takes their place.
+        ("preset = \"servlet\"", &["cookie JSESSIONID", "path_parameter jsessionid"]),
+        (
+            "header = \"x\"\npath_parameter = \"p\"\npreset = \"servlet\"",
+            &["cookie JSESSIONID", "path_parameter p", "header x"],
+        ),
+        ("preset = \"servlet\"\ncookie = [\"a\", \"b\"]\npath_parameter = []", &["cookie a", "cookie b"]),
+        ("preset = \"socketio\"", &["issue tidegate", "query sid (adopts)"]),
+        ("preset = \"socketio\"\nunknown = \"forward\"", &["issue tidegate", "query sid"]),
+        ("preset = \"socketio\"\nissue = \"none\"\ncookie = \"io\"", &["query sid (adopts)", "cookie io"]),
+    ];
+    for (keys, expected) in cases {
+        let told: Vec<_> = session(keys).sources.iter().map(ToString::to_string).collect();
+        assert_eq!(told, expected, "{keys}");
     }
+}
+
+#[test]
+fn a_preset_is_what_its_keys_are_and_each_can_be_replaced() {
+    assert!(presets().count() > 10);
+    for (name, keys) in presets() {
+        let preset = session(&format!("preset = {name:?}"));
+        assert_eq!(preset, session(keys), "{name}");
+        assert!(!preset.sources.is_empty(), "{name}");
+        let replaced = format!("preset = {name:?}\nidle_timeout = \"7m\"\nend = []\nend_with_last_tunnel = \"none\"");
+        let rules = session(&replaced);
+        assert_eq!(
+            (rules.idle_timeout, rules.application_timeout),
+            (Duration::from_secs(420), Duration::from_secs(420))
+        );
+        assert_eq!((&rules.end, rules.end_with_last_tunnel), (&vec![], None), "{name}");
+        assert_eq!((rules.sources, rules.end_on_not_found), (preset.sources, preset.end_on_not_found), "{name}");
+    }
+    let mcp = session("preset = \"mcp\"");
+    assert_eq!((mcp.end[0].to_string().as_str(), mcp.end_on_not_found), ("DELETE", true));
+}
+
+#[test]
+fn session_rules_are_read_to_their_edges() {
+    let rules = session(
+        "adopt_until = 2030-01-01T01:00:00+01:00\nspace = \"x\"\nannounce = true\nswitch = \"/s\"\nidle_timeout = \"2m\"\n\
+         issue = { name = \"__Host-a\", same_site = \"none\" }\nno_touch = [\"/a*\", \"/*\", \"/b\"]\nend_on_not_found = false\n\
+         no_session = [{ user_agent = \"GoogleBot\", path = \"/a/*\", from = [\"::1\", \"10.0.0.1/8\"] }]",
+    );
+    assert_eq!(rules.adopt_until, session("adopt_until = \"2030-01-01T00:00:00Z\"").adopt_until);
+    assert_eq!(rules.adopt_until, Some(std::time::UNIX_EPOCH + Duration::from_secs(1_893_456_000)));
+    assert_eq!((rules.space.as_str(), rules.announce, rules.switch.as_deref()), ("x", true, Some("/s")));
+    assert_eq!(rules.unconfirmed_timeout, Duration::from_secs(120), "never above the idle timeout");
+    let IdPlace::Issued(cookie) = &rules.sources[0].place else { panic!("an issued cookie") };
+    assert_eq!((cookie.secure, cookie.same_site, cookie.path.as_str()), (Secure::Always, SameSite::None, "/"));
+    let told: Vec<_> = rules.no_touch.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["/a*", "/*", "/b"]);
+    assert!(rules.no_touch[0].matches("/ab/c") && rules.no_touch[1].matches("/") && !rules.no_touch[2].matches("/b/"));
+    assert_eq!(
+        rules.no_session[0].to_string(),
+        "path /a/* and user agent \"googlebot\" and from ::1/128 and from 10.0.0.0/8"
+    );
 }
 
 #[test]
@@ -309,8 +382,26 @@ fn warnings_name_what_may_not_be_meant() {
         assert_eq!(format!("{line}:{column} {key}"), expected);
         assert!(!help.is_empty() && warnings.to_string().contains("warning: "));
     }
-    let quiet = format!("{MINIMAL}session = {{ cookie = \"a\", end = [{{ path = \"/logout\" }}] }}");
-    assert!(good(&quiet).warnings.is_empty());
+    for quiet in [
+        "cookie = \"a\"\nend = [{ path = \"/logout\" }]",
+        "cookie = \"a\"\nend_with_last_tunnel = \"10s\"",
+        "issue = \"tidegate\"",
+        "query = \"sid\"\nissue = \"tidegate\"",
+        "path_segment = \"/api/{id}\"\nheader = \"a\"",
+        "path_parameter = \"a\"\nunknown = \"adopt\"",
+        "header = \"a\"\nadopt_until = 9000-01-01T00:00:00Z",
+        "header = \"a\"\nend_on_not_found = true",
+        "preset = \"servlet\"\nend = [{ path = \"/logout\" }]",
+    ] {
+        let warnings = good(&format!("{TWO}[service.session]\n{quiet}")).warnings;
+        assert!(warnings.is_empty(), "{quiet}: {warnings}");
+    }
+    // Of these, an operator has to say how a session ends; the others need nothing more.
+    let nags: Vec<_> = presets()
+        .map(|(name, _)| name)
+        .filter(|name| !good(&format!("{TWO}session.preset = {name:?}")).warnings.is_empty())
+        .collect();
+    assert_eq!(nags, ["servlet", "php", "aspnet", "express"]);
 }
 
 proptest! {

@@ -1,16 +1,20 @@
 //! As typed to usable: fills in the defaults and holds keys against each other.
 
+mod doubts;
+mod session;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use session::Around;
+
 use super::model::{
-    AccessLog, Address, Backend, EndRule, Gateway, Generation, Hook, HostPattern, Model, Plan, ReadyCheck, Service,
-    SessionRules, Source, StatePlace,
+    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Model, Plan, ReadyCheck, Service, StatePlace,
 };
 use super::reader::At;
 use super::report::{Faults, Place, shown};
-use super::{defaults, raw};
+use super::{defaults, presets, raw};
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
 
 /// Checks a whole file. `None` only if a fault was reported, by this or by the reader.
@@ -24,7 +28,14 @@ pub(super) fn check(file: &raw::File, faults: &Faults) -> Option<Model> {
     let own = Own { listen: &gateway.listen, admin: gateway.admin.filter(|_| !file.gateway.admin_unknown) };
     names(&file.services, faults);
     routes(&file.services, faults);
-    let services: Vec<_> = file.services.iter().map(|raw| service(raw, &own, faults)).collect();
+    let sessions: Vec<_> = file.services.iter().map(|service| presets::complete(&service.session)).collect();
+    let services: Vec<_> = file
+        .services
+        .iter()
+        .zip(&sessions)
+        .map(|(raw, session)| service(raw, session, &gateway, &own, faults))
+        .collect();
+    doubts::across(file, &sessions, &gateway, &services, faults);
     let services = services.into_iter().map(|service| service.map(Arc::new)).collect::<Option<Vec<_>>>()?;
     Some(Model { gateway: Arc::new(gateway), services })
 }
@@ -63,6 +74,7 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
         health_path: or(&raw.health_path, default.health_path),
         max_sessions: count(&raw.max_sessions, default.max_sessions),
         expected_sessions: count(&raw.expected_sessions, default.expected_sessions),
+        keys: raw.keys.iter().flat_map(|at| &at.value).map(|file| file.value.clone()).collect(),
         max_connections: count(&raw.max_connections, default.max_connections),
         max_header_size: or(&raw.max_header_size, default.max_header_size),
         max_headers: count(&raw.max_headers, default.max_headers),
@@ -83,6 +95,7 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
         let message = format!("more than max_sessions, which is {}", gateway.max_sessions);
         faults.error(&expected.place, message, format!("write {} or less", gateway.max_sessions));
     }
+    keys(raw, faults);
     token(raw, &gateway, faults);
     gateway
 }
@@ -114,6 +127,22 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let (x, y) = (a.ip().to_canonical(), b.ip().to_canonical());
     let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     a.port() == b.port() && a.port() != 0 && (x == y || covers(x, y) || covers(y, x))
+}
+
+/// Keys that one gateway tries: each makes a forged cookie dearer to refuse.
+const MAX_KEYS: usize = 8;
+
+fn keys(raw: &raw::Gateway, faults: &Faults) {
+    let Some(keys) = &raw.keys else { return };
+    for (index, file) in keys.value.iter().enumerate() {
+        if keys.value[..index].iter().any(|earlier| earlier.value == file.value) {
+            faults.error(&file.place, "the file is listed twice", "remove one of the two");
+        }
+    }
+    if let Some(file) = keys.value.get(MAX_KEYS) {
+        let help = "remove the keys whose cookies have expired";
+        faults.error(&file.place, format!("there are more than {MAX_KEYS} keys"), help);
+    }
 }
 
 /// The admin API needs its token somewhere, and only one place is read.
@@ -193,13 +222,22 @@ fn routes<'f>(services: &'f [raw::Service], faults: &Faults) {
     }
 }
 
-fn service(raw: &raw::Service, own: &Own<'_>, faults: &Faults) -> Option<Service> {
+fn service(
+    raw: &raw::Service,
+    session: &raw::Session,
+    gateway: &Gateway,
+    own: &Own<'_>,
+    faults: &Faults,
+) -> Option<Service> {
     let plan = plan(raw, own, faults);
-    let session = session(raw, faults);
     let ready = ready(&raw.ready, faults);
     let (on_starting, on_retired) = (hook(&raw.on_starting), hook(&raw.on_retired));
-    let name = raw.name.as_ref()?.value.clone();
-    let default = defaults::service(name, plan?);
+    let name = raw.name.as_ref().map(|at| at.value.clone());
+    // A name that is missing has been reported; what else is wrong is to be told in the same breath.
+    let unnamed = ServiceName::new("unnamed");
+    let around = Around { service: raw, gateway, plan: plan.as_ref(), faults };
+    let session = around.rules(session, name.as_ref().unwrap_or(&unnamed));
+    let default = defaults::service(name?, plan?);
     Some(Service {
         hosts: raw.hosts.iter().flat_map(|at| &at.value).map(|host| host.value.clone()).collect(),
         path: or(&raw.path, default.path),
@@ -302,52 +340,6 @@ impl Own<'_> {
             faults.error(&backend.place, message, help);
         }
     }
-}
-
-fn session(service: &raw::Service, faults: &Faults) -> SessionRules {
-    let raw = &service.session;
-    let default = defaults::session();
-    let rules = SessionRules {
-        sources: raw
-            .sources
-            .iter()
-            .map(|source| match &source.value {
-                raw::Source::Cookie(name) => Source::Cookie(name.clone()),
-                raw::Source::Header(name) => Source::Header(name.clone()),
-            })
-            .collect(),
-        idle_timeout: or(&raw.idle_timeout, default.idle_timeout),
-        max_age: or(&raw.max_age, default.max_age),
-        rename_grace: or(&raw.rename_grace, default.rename_grace),
-        end: match &raw.end {
-            Some(rules) => rules.value.iter().filter_map(end_rule).collect(),
-            None => default.end,
-        },
-    };
-    if rules.sources.is_empty() {
-        let place = Place { span: service.place.span.clone(), key: format!("{}.session", service.place.key) };
-        let help = "name the application's cookie: `session = { cookie = \"JSESSIONID\" }`";
-        faults.warn(&place, "no session source: every request goes to the active generation", help);
-    } else if rules.end.is_empty()
-        && let Some(cookie) = raw.sources.iter().find(|source| matches!(source.value, raw::Source::Cookie(_)))
-    {
-        let help = "add the application's logout: `end = [{ method = \"POST\", path = \"/logout\" }]`";
-        let message = "a cookie without an `end` rule: an application that only invalidates its session leaves \
-                           the cookie in the browser, and the session counts as open until its idle timeout";
-        faults.warn(&cookie.place, message, help);
-    }
-    if let (Some(age), Some(typed)) = (rules.max_age, &raw.max_age)
-        && age < rules.idle_timeout
-    {
-        let help = "write a `max_age` above `idle_timeout`, or a shorter `idle_timeout`";
-        faults.warn(&typed.place, "is shorter than `idle_timeout`, which therefore never takes effect", help);
-    }
-    rules
-}
-
-fn end_rule(raw: &raw::EndRule) -> Option<EndRule> {
-    let path = raw.path.as_ref()?.value.clone();
-    Some(EndRule { method: raw.method.as_ref().map(|at| at.value.clone()), path })
 }
 
 fn ready(raw: &raw::Ready, faults: &Faults) -> ReadyCheck {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Gateway, Plan, ReadyCheck, Service, SessionRules, StatePlace,
+    AccessLog, AccessLogFormat, AccessLogTarget, Gateway, IssuedCookie, Plan, ReadyCheck, SameSite, Secure, Service,
+    SessionRules, StatePlace,
 };
 use crate::ids::ServiceName;
 
@@ -28,6 +29,7 @@ pub fn gateway() -> Gateway {
         health_path: "/.tidegate/ready".to_owned(),
         max_sessions: 1_000_000,
         expected_sessions: 0,
+        keys: Vec::new(),
         max_connections: 10_000,
         max_header_size: 32 * 1_024,
         max_headers: 100,
@@ -43,10 +45,10 @@ pub fn gateway() -> Gateway {
 /// A service of which the file says only its name and its backends.
 pub fn service(name: ServiceName, plan: Plan) -> Service {
     Service {
+        session: session(&name),
         name,
         hosts: Vec::new(),
         path: "/".to_owned(),
-        session: session(),
         plan,
         ready: ready(),
         connect_timeout: Duration::from_secs(5),
@@ -65,14 +67,29 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
 }
 
 /// The session rules of a service that names none.
-pub fn session() -> SessionRules {
+pub fn session(service: &ServiceName) -> SessionRules {
     SessionRules {
+        space: service.as_str().to_owned(),
         sources: Vec::new(),
         idle_timeout: Duration::from_secs(1_800),
+        unconfirmed_timeout: Duration::from_secs(300),
+        application_timeout: Duration::from_secs(1_800),
         max_age: None,
         rename_grace: Duration::from_secs(30),
+        end_with_last_tunnel: None,
         end: Vec::new(),
+        end_on_not_found: false,
+        no_session: Vec::new(),
+        no_touch: Vec::new(),
+        adopt_until: None,
+        announce: false,
+        switch: None,
     }
+}
+
+/// An issued cookie of which the file says only its name.
+pub fn issued(name: String) -> IssuedCookie {
+    IssuedCookie { name, domain: None, path: "/".to_owned(), same_site: SameSite::Lax, secure: Secure::Auto }
 }
 
 /// The readiness check of a service that names none: a connect.

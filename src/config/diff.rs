@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, Model, Plan, Service,
-    SessionRules, Source, StatePlace,
+    SessionRules, StatePlace,
 };
 
 /// What is different between two checked files, one line for each difference.
@@ -92,6 +92,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
         health_path,
         max_sessions,
         expected_sessions,
+        keys,
         max_connections,
         max_header_size,
         max_headers,
@@ -121,6 +122,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
     changes.compare("gateway.health_path", health_path, &new.health_path, Clone::clone);
     changes.compare("gateway.max_sessions", max_sessions, &new.max_sessions, ToString::to_string);
     changes.compare("gateway.expected_sessions", expected_sessions, &new.expected_sessions, ToString::to_string);
+    changes.compare("gateway.keys", keys, &new.keys, |files| list(files, |file| file.display().to_string()));
     changes.compare("gateway.max_connections", max_connections, &new.max_connections, ToString::to_string);
     changes.compare("gateway.max_header_size", max_header_size, &new.max_header_size, |size| bytes(*size as u64));
     changes.compare("gateway.max_headers", max_headers, &new.max_headers, ToString::to_string);
@@ -194,23 +196,41 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
 }
 
 fn rules(changes: &mut Changes, name: &str, old: &SessionRules, new: &SessionRules) {
-    let SessionRules { sources, idle_timeout, max_age, rename_grace, end } = old;
+    let SessionRules {
+        space,
+        sources,
+        idle_timeout,
+        unconfirmed_timeout,
+        application_timeout,
+        max_age,
+        rename_grace,
+        end_with_last_tunnel,
+        end,
+        end_on_not_found,
+        no_session,
+        no_touch,
+        adopt_until,
+        announce,
+        switch,
+    } = old;
     let key = |key: &str| format!("service {name}: session.{key}");
-    changes.compare(&key("sources"), sources, &new.sources, |sources| {
-        list(sources, |source| match source {
-            Source::Cookie(name) => format!("cookie {name}"),
-            Source::Header(name) => format!("header {name}"),
-        })
-    });
+    changes.compare(&key("sources"), sources, &new.sources, |sources| list(sources, |source| source.to_string()));
+    changes.compare(&key("space"), space, &new.space, Clone::clone);
     changes.compare(&key("idle_timeout"), idle_timeout, &new.idle_timeout, time);
+    changes.compare(&key("unconfirmed_timeout"), unconfirmed_timeout, &new.unconfirmed_timeout, time);
+    changes.compare(&key("application_timeout"), application_timeout, &new.application_timeout, time);
+    changes.compare(&key("end_with_last_tunnel"), end_with_last_tunnel, &new.end_with_last_tunnel, |wait| {
+        optional(wait, "none", time)
+    });
+    changes.compare(&key("end_on_not_found"), end_on_not_found, &new.end_on_not_found, ToString::to_string);
+    changes.compare(&key("no_session"), no_session, &new.no_session, |rules| list(rules, ToString::to_string));
+    changes.compare(&key("no_touch"), no_touch, &new.no_touch, |paths| list(paths, ToString::to_string));
+    changes.compare(&key("adopt_until"), adopt_until, &new.adopt_until, |until| optional(until, "none", moment));
+    changes.compare(&key("announce"), announce, &new.announce, ToString::to_string);
+    changes.compare(&key("switch"), switch, &new.switch, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("max_age"), max_age, &new.max_age, |age| optional(age, "none", time));
     changes.compare(&key("rename_grace"), rename_grace, &new.rename_grace, time);
-    changes.compare(&key("end"), end, &new.end, |rules| {
-        list(rules, |rule| match &rule.method {
-            Some(method) => format!("{method} {}", rule.path),
-            None => rule.path.clone(),
-        })
-    });
+    changes.compare(&key("end"), end, &new.end, |rules| list(rules, ToString::to_string));
 }
 
 fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan) {
@@ -291,6 +311,10 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
 
 fn time(time: &Duration) -> String {
     SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(time)
+}
+
+fn moment(moment: &SystemTime) -> String {
+    jiff::Timestamp::try_from(*moment).map_or_else(|_| "?".to_owned(), |moment| moment.to_string())
 }
 
 fn bytes(size: u64) -> String {

@@ -1,7 +1,8 @@
 //! The TOML file: as typed, checked, usable.
 //!
 //! Decides: whether a file makes sense, and what every key that it leaves out means.
-//! Floor 1: imports `ids`. Reads the file it is given and the number of cores, nothing else; no clock.
+//! Floor 1: imports `ids` and `clock`. Reads the file it is given and the number of cores;
+//! the wall clock only to say that a moment has passed.
 //! In: text. Out: a [`model::Model`], or one report with all faults of the file.
 //! Invariants: behind the check no default is missing; a fault names file, line, column, key and what to write instead.
 
@@ -9,9 +10,11 @@ mod check;
 pub mod defaults;
 pub mod diff;
 pub mod model;
+mod presets;
 mod raw;
 mod reader;
 pub mod report;
+mod spelling;
 mod syntax;
 mod values;
 
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use model::{Gateway, Model};
+pub use presets::presets;
 use report::{Faults, Place, Report};
 
 /// A file that can be used.

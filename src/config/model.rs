@@ -2,14 +2,20 @@
 //!
 //! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
 
+mod session;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub use session::{
+    EndRule, Exemption, IdPlace, IssuedCookie, PathPattern, PathTemplate, SameSite, Secure, SessionRules, Source,
+};
 
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
 
@@ -43,6 +49,9 @@ pub struct Gateway {
     pub max_sessions: usize,
     /// Sessions for which room is made at the start, so that no shard has to grow under load. Read at the start only.
     pub expected_sessions: usize,
+    /// Files that hold the keys of issued cookies: the first seals, all of them open. Empty for the gateway's own, in
+    /// the state directory.
+    pub keys: Vec<PathBuf>,
     /// Client connections open at one time, over all listeners.
     pub max_connections: usize,
     /// Bytes of a request's or a response's head (start line and headers).
@@ -102,7 +111,7 @@ pub enum AccessLogFormat {
 }
 
 /// What a host name and a path prefix lead to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
@@ -143,7 +152,7 @@ pub struct Service {
 }
 
 /// A host that a service answers to, in lower case, without a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HostPattern {
     /// This very name.
     Exact(String),
@@ -152,7 +161,7 @@ pub enum HostPattern {
 }
 
 /// What the file says of a service's generations.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Plan {
     /// `backends = […]` directly in the service: the list is the newest generation, the gateway numbers it.
     Numbered(Vec<Backend>),
@@ -161,7 +170,7 @@ pub enum Plan {
 }
 
 /// One `[[service.generation]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     /// Its number.
     pub number: GenerationNumber,
@@ -170,7 +179,7 @@ pub struct Generation {
 }
 
 /// One backend as the file describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// Its name, unique within its generation.
     pub name: BackendName,
@@ -181,7 +190,7 @@ pub struct Backend {
 }
 
 /// Where a backend listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Address {
     /// Host name or IP address, and port. A name is resolved at every connect.
     Tcp {
@@ -204,41 +213,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where a request's session id is found, and when a session ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionRules {
-    /// In the order in which the file names them; empty for a service without sessions.
-    pub sources: Vec<Source>,
-    /// A session without a request or an open tunnel.
-    pub idle_timeout: Duration,
-    /// A session's longest life, whatever it does; `None` for no limit.
-    pub max_age: Option<Duration>,
-    /// How long a renamed session's former id is still understood.
-    pub rename_grace: Duration,
-    /// Exchanges that end the session of the request.
-    pub end: Vec<EndRule>,
-}
-
-/// One place in which a session id is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The application's own cookie of this name.
-    Cookie(String),
-    /// A header of this name, in requests and in responses.
-    Header(HeaderName),
-}
-
-/// A request that ends its session when the backend answers it with 2xx or 3xx.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndRule {
-    /// The method; `None` for every method.
-    pub method: Option<Method>,
-    /// The path exactly as the client sent it, without the query.
-    pub path: String,
-}
-
 /// What makes a backend ready to be made active.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadyCheck {
     /// Asked by GET, ready at 2xx or 3xx; `None` for a connect alone.
     pub path: Option<String>,
@@ -249,7 +225,7 @@ pub struct ReadyCheck {
 }
 
 /// A command that the gateway runs, argv without a shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// Program and arguments; `{service}` and `{generation}` are replaced.
     pub command: Vec<String>,

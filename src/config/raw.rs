@@ -1,17 +1,21 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
+mod session;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use session::*;
+
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace};
-use super::reader::{At, Node, Refusal, Table, closest};
+use super::reader::{At, Node, Refusal, Table};
 use super::report::{Faults, Place, shown};
+use super::spelling::closest;
 use super::values::*;
 use crate::ids::{BackendName, ServiceName};
 
@@ -26,6 +30,7 @@ const GATEWAY: &[&str] = &[
     "health_path",
     "max_sessions",
     "expected_sessions",
+    "keys",
     "max_connections",
     "max_header_size",
     "max_headers",
@@ -58,8 +63,6 @@ const SERVICE_KEYS: &[&str] = &[
     "on_starting",
     "on_retired",
 ];
-const SESSION: &[&str] = &["cookie", "header", "idle_timeout", "max_age", "rename_grace", "end"];
-const END: &[&str] = &["method", "path"];
 const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
 const BACKEND_KEYS: &[&str] = &["address", "name", "weight"];
@@ -71,7 +74,9 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("gateway", GATEWAY),
     ("service", SERVICE_KEYS),
     ("service.session", SESSION),
+    ("service.session.issue", ISSUE),
     ("service.session.end", END),
+    ("service.session.no_session", NO_SESSION),
     ("service.ready", READY),
     ("service.generation", GENERATION),
     ("service.backends", BACKEND_KEYS),
@@ -105,6 +110,7 @@ pub(super) struct Gateway {
     pub(super) health_path: Option<At<String>>,
     pub(super) max_sessions: Option<At<u64>>,
     pub(super) expected_sessions: Option<At<u64>>,
+    pub(super) keys: Option<At<Vec<At<PathBuf>>>>,
     pub(super) max_connections: Option<At<u64>>,
     pub(super) max_header_size: Option<At<usize>>,
     pub(super) max_headers: Option<At<u64>>,
@@ -145,30 +151,6 @@ pub(super) struct Service {
     pub(super) max_generations: Option<At<u64>>,
     pub(super) on_starting: Option<Hook>,
     pub(super) on_retired: Option<Hook>,
-}
-
-/// The `[service.session]` table.
-#[derive(Default)]
-pub(super) struct Session {
-    /// In the order in which their keys stand in the file.
-    pub(super) sources: Vec<At<Source>>,
-    pub(super) idle_timeout: Option<At<Duration>>,
-    pub(super) max_age: Option<At<Option<Duration>>>,
-    pub(super) rename_grace: Option<At<Duration>>,
-    pub(super) end: Option<At<Vec<EndRule>>>,
-}
-
-/// One place in which a session id is found.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    Cookie(String),
-    Header(HeaderName),
-}
-
-/// One element of `session.end`.
-pub(super) struct EndRule {
-    pub(super) method: Option<At<Method>>,
-    pub(super) path: Option<At<String>>,
 }
 
 /// The `[service.ready]` table.
@@ -227,6 +209,7 @@ fn gateway(mut table: Table<'_>) -> Gateway {
         health_path: table.text("health_path", &URL_PATH),
         max_sessions: table.integer("max_sessions", 1..=1_000_000_000),
         expected_sessions: table.integer("expected_sessions", 0..=1_000_000_000),
+        keys: table.list("keys", 0, "[\"/etc/tidegate/key-1\"]", |node| node.text(&KEY_FILE)),
         max_connections: table.integer("max_connections", 1..=10_000_000),
         max_header_size: table.text("max_header_size", &HEAD_SIZE),
         max_headers: table.integer("max_headers", 16..=1_000),
@@ -301,27 +284,6 @@ fn service(mut table: Table<'_>) -> Service {
     };
     table.finish(TABLES);
     service
-}
-
-fn session(mut table: Table<'_>) -> Session {
-    let (cookie_at, header_at) = (table.order("cookie"), table.order("header"));
-    let cookie = table.text("cookie", &COOKIE).map(|at| At { value: Source::Cookie(at.value), place: at.place });
-    let header = table.text("header", &HEADER).map(|at| At { value: Source::Header(at.value), place: at.place });
-    let sources = if cookie_at < header_at { [cookie, header] } else { [header, cookie] };
-    let session = Session {
-        sources: sources.into_iter().flatten().collect(),
-        idle_timeout: table.text("idle_timeout", &PAUSE),
-        max_age: table.text_or("max_age", "none", &PAUSE),
-        rename_grace: table.text("rename_grace", &DURATION),
-        end: table.list("end", 0, "[{ method = \"POST\", path = \"/logout\" }]", |node| {
-            let mut table = node.table(END, "`{ method = \"POST\", path = \"/logout\" }`")?;
-            let rule = EndRule { method: table.text("method", &METHOD), path: table.required("path", &END_PATH) };
-            table.finish(TABLES);
-            Some(rule)
-        }),
-    };
-    table.finish(TABLES);
-    session
 }
 
 fn ready(mut table: Table<'_>) -> Ready {

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Faults, Place, shown};
+use super::spelling::closest;
 
 /// Why a text is not what its key needs, and what to write.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(super) struct Node<'d> {
     value: &'d DeValue<'d>,
     /// Where the value stands.
     pub(super) place: Place,
+    /// Whether all within stands at this one place, because the file does not hold it.
+    pinned: bool,
     faults: &'d Faults,
 }
 
@@ -63,17 +66,37 @@ impl<'d> Table<'d> {
         known: &'static [&'static str],
         faults: &'d Faults,
     ) -> Table<'d> {
-        Self::new(document.get_ref(), known, Place { span: 0..0, key: String::new() }, faults)
+        Self::new(document.get_ref(), known, Place { span: 0..0, key: String::new() }, false, faults)
     }
 
-    fn new(table: &'d DeTable<'d>, known: &'static [&'static str], place: Place, faults: &'d Faults) -> Self {
+    /// A table that the file means by a word: all that is said of its values is said of the word's place.
+    pub(super) fn meant(
+        document: &'d Spanned<DeTable<'d>>,
+        known: &'static [&'static str],
+        place: &Place,
+        faults: &'d Faults,
+    ) -> Table<'d> {
+        Self::new(document.get_ref(), known, place.clone(), true, faults)
+    }
+
+    fn new(
+        table: &'d DeTable<'d>,
+        known: &'static [&'static str],
+        place: Place,
+        pinned: bool,
+        faults: &'d Faults,
+    ) -> Self {
         let entries = table
             .iter()
             .map(|(key, value)| {
                 let name = key.get_ref().to_string();
+                if pinned {
+                    let (key_span, value) = (key.span(), value.get_ref());
+                    return Node { name, key_span, value, place: place.clone(), pinned, faults };
+                }
                 let path = if place.key.is_empty() { name.clone() } else { format!("{}.{name}", place.key) };
                 let place = Place { span: value.span(), key: path };
-                Node { name, key_span: key.span(), value: value.get_ref(), place, faults }
+                Node { name, key_span: key.span(), value: value.get_ref(), place, pinned, faults }
             })
             .collect();
         Table { entries, known, place, faults }
@@ -142,6 +165,26 @@ impl<'d> Table<'d> {
         let key = if self.place.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.key) };
         let place = Place { span: self.place.span.clone(), key };
         self.faults.absent(&place, format!("`{name}` is missing"), format!("add `{name} = {example}`"));
+    }
+
+    /// A text of a kind, or a list of at least `least` of them.
+    pub(super) fn texts<T>(&mut self, name: &str, least: usize, kind: &Kind<T>) -> Option<At<Vec<At<T>>>> {
+        self.take(name)?.texts(least, kind)
+    }
+
+    /// Yes or no.
+    pub(super) fn boolean(&mut self, name: &str) -> Option<At<bool>> {
+        self.take(name)?.boolean()
+    }
+
+    /// Reports that none of the keys is there, of which one at least must be.
+    pub(super) fn one_of(&self, names: &[&str], example: &str) {
+        // A key that does not exist is told already, and was to be one of these.
+        if self.entries.is_empty() {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            let message = format!("none of {} is there", names.join(", "));
+            self.faults.absent(&self.place, message, format!("write at least one of them: `{example}`"));
+        }
     }
 
     /// A whole number within bounds.
@@ -268,7 +311,11 @@ impl<'d> Node<'d> {
             name: String::new(),
             key_span: item.span(),
             value: item.get_ref(),
-            place: Place { span: item.span(), key: format!("{}[{index}]", self.place.key) },
+            place: match self.pinned {
+                true => self.place.clone(),
+                false => Place { span: item.span(), key: format!("{}[{index}]", self.place.key) },
+            },
+            pinned: self.pinned,
             faults: self.faults,
         })
     }
@@ -307,6 +354,37 @@ impl<'d> Node<'d> {
             return None;
         }
         self.text(kind).map(|At { value, place }| At { value: Some(value), place })
+    }
+
+    /// A text of a kind, or a list of at least `least` of them.
+    pub(super) fn texts<T>(&self, least: usize, kind: &Kind<T>) -> Option<At<Vec<At<T>>>> {
+        if self.value.is_array() {
+            return self.list(least, kind.example, |node| node.text(kind));
+        }
+        let one = self.text(kind)?;
+        Some(self.at(vec![one]))
+    }
+
+    /// Yes or no.
+    pub(super) fn boolean(&self) -> Option<At<bool>> {
+        match self.value {
+            DeValue::Boolean(value) => Some(self.at(*value)),
+            _ => {
+                let meant = self.as_text().and_then(|text| closest(text, &["true", "false"]));
+                let help = meant.map_or_else(|| "write `true` or `false`".to_owned(), |word| self.write(word));
+                self.refuse(Refusal { message: format!("expected `true` or `false`, found {}", self.found()), help });
+                None
+            }
+        }
+    }
+
+    /// A date with its time and offset, as the text that it would be.
+    pub(super) fn as_moment(&self) -> Option<String> {
+        match self.value {
+            DeValue::Datetime(moment) => Some(moment.to_string()),
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        }
     }
 
     /// A whole number within bounds.
@@ -358,68 +436,11 @@ impl<'d> Node<'d> {
             self.refuse(Refusal { message: format!("expected a table, found {}", self.found()), help });
             return None;
         };
-        Some(Table::new(table, known, self.place.clone(), self.faults))
+        Some(Table::new(table, known, self.place.clone(), self.pinned, self.faults))
     }
 }
 
 /// A number as written, cut where it stops being readable.
 fn shown_number(text: &str) -> String {
     if text.len() <= 24 { text.to_owned() } else { format!("{}…", &text[..24]) }
-}
-
-/// The candidate that a mistyped word most probably meant.
-pub(super) fn closest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
-    if word.len() > 64 {
-        return None;
-    }
-    let word = word.to_lowercase().replace('-', "_");
-    candidates
-        .iter()
-        .map(|candidate| (distance(&word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Letters to insert, remove, change or swap with their neighbour to get from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = changed.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_typing_error_finds_its_word_and_another_word_does_not() {
-        let keys = ["listen", "admin", "idle_timeout", "max_headers", "max_header_size"];
-        for (typed, meant) in [
-            ("lisen", Some("listen")),
-            ("lsiten", Some("listen")),
-            ("idle-timeout", Some("idle_timeout")),
-            ("idleTimeout", Some("idle_timeout")),
-            ("max_header", Some("max_headers")),
-            ("balance", None),
-            ("x", None),
-            ("", None),
-        ] {
-            assert_eq!(closest(typed, &keys), meant, "{typed}");
-        }
-    }
 }

@@ -1,18 +1,22 @@
 //! Texts to values: durations, sizes, addresses, names. Each says what it refuses and what to write instead.
 
+mod session;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use http::{HeaderName, Method};
 use ipnet::IpNet;
 use jiff::fmt::friendly::SpanParser;
 use tracing_subscriber::EnvFilter;
 
+pub(super) use session::*;
+
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace};
-use super::reader::{Kind, Refusal, closest, refuse};
+use super::reader::{Kind, Refusal, refuse};
 use super::report::shown;
+use super::spelling::closest;
 use crate::ids::{BackendName, ServiceName};
 
 type Parsed<T> = Result<T, Refusal>;
@@ -51,12 +55,12 @@ pub(super) const LOG_TARGET: Kind<AccessLogTarget> =
 /// How an access log's line looks.
 pub(super) const LOG_FORMAT: Kind<AccessLogFormat> =
     Kind { noun: "\"json\" or \"combined\"", example: "\"combined\"", unit: "", parse: log_format };
+/// A file with a key of issued cookies.
+pub(super) const KEY_FILE: Kind<PathBuf> = Kind { example: "\"/etc/tidegate/key-1\"", ..FILE };
 /// What the gateway's own log shows.
 pub(super) const LOG: Kind<String> = Kind { noun: "a log filter", example: "\"info\"", unit: "", parse: log };
 /// A path of a request.
 pub(super) const URL_PATH: Kind<String> = Kind { noun: "a path", example: "\"/healthz\"", unit: "", parse: url_path };
-/// The path of a request that ends a session.
-pub(super) const END_PATH: Kind<String> = Kind { example: "\"/logout\"", ..URL_PATH };
 /// A service's path prefix.
 pub(super) const PREFIX: Kind<String> = Kind { noun: "a path", example: "\"/app\"", unit: "", parse: prefix };
 /// A service's name.
@@ -67,14 +71,6 @@ pub(super) const BACKEND: Kind<BackendName> = Kind { noun: "a name", example: "\
 /// A host that a service answers to.
 pub(super) const HOST: Kind<HostPattern> =
     Kind { noun: "a host", example: "\"shop.example.com\"", unit: "", parse: host };
-/// A cookie's name.
-pub(super) const COOKIE: Kind<String> =
-    Kind { noun: "a cookie's name", example: "\"JSESSIONID\"", unit: "", parse: cookie };
-/// A header's name.
-pub(super) const HEADER: Kind<HeaderName> =
-    Kind { noun: "a header's name", example: "\"Mcp-Session-Id\"", unit: "", parse: header };
-/// A request's method.
-pub(super) const METHOD: Kind<Method> = Kind { noun: "a method", example: "\"POST\"", unit: "", parse: method };
 /// A word of a command.
 pub(super) const ARGUMENT: Kind<String> = Kind { noun: "a text", example: "\"--flag\"", unit: "", parse: argument };
 
@@ -301,6 +297,11 @@ fn log(text: &str) -> Parsed<String> {
 
 /// The path of a request line without its query: RFC 3986 `path-absolute`, which is what clients can send.
 fn url_path(text: &str) -> Parsed<String> {
+    path_with(text, b"")
+}
+
+/// A path with some signs more than a path may have.
+fn path_with(text: &str, more: &[u8]) -> Parsed<String> {
     if !text.starts_with('/') {
         return refuse(
             format!("{} does not begin with `/`", shown(text)),
@@ -313,7 +314,7 @@ fn url_path(text: &str) -> Parsed<String> {
             format!("write \"{}\"", clipped(&text[..at])),
         );
     }
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b) || more.contains(&b);
     match text.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed)) {
         Some(c) => refuse(
             format!("{} holds {c:?}, which no request's path can hold", shown(text)),
@@ -394,64 +395,6 @@ fn host(text: &str) -> Parsed<HostPattern> {
             bad("a star stands only for whole labels at the front: \"*.example.com\"".to_owned())
         }
         _ => bad("write a name such as \"shop.example.com\" or \"*.example.com\"".to_owned()),
-    }
-}
-
-/// RFC 9110 `token`, of which cookie names (RFC 6265) and methods are made.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-fn cookie(text: &str) -> Parsed<String> {
-    if !is_token(text) || text.len() > 128 {
-        return refuse(
-            format!("{} is not a cookie's name", shown(text)),
-            "write the name alone, without blanks, `=`, `;` or `,`: \"JSESSIONID\"",
-        );
-    }
-    Ok(text.to_owned())
-}
-
-fn header(text: &str) -> Parsed<HeaderName> {
-    let name = match HeaderName::from_bytes(text.as_bytes()) {
-        Ok(name) if text.len() <= 128 => name,
-        _ => {
-            return refuse(
-                format!("{} is not a header's name", shown(text)),
-                "write the name alone, without blanks or colon: \"Mcp-Session-Id\"",
-            );
-        }
-    };
-    const TAKEN: [HeaderName; 8] = [
-        http::header::HOST,
-        http::header::CONNECTION,
-        http::header::CONTENT_LENGTH,
-        http::header::TRANSFER_ENCODING,
-        http::header::TE,
-        http::header::TRAILER,
-        http::header::UPGRADE,
-        http::header::DATE,
-    ];
-    if name == http::header::COOKIE || name == http::header::SET_COOKIE {
-        return refuse(format!("{} holds many cookies", shown(text)), "name the one that counts: `cookie = \"…\"`");
-    }
-    if TAKEN.contains(&name) || name.as_str().starts_with("tidegate-") {
-        return refuse(format!("{} cannot carry a session", shown(text)), "name the application's own header");
-    }
-    Ok(name)
-}
-
-fn method(text: &str) -> Parsed<Method> {
-    let upper = text.to_ascii_uppercase();
-    if text != upper && is_token(text) {
-        return refuse(
-            format!("{}: methods are written in capitals", shown(text)),
-            format!("write \"{}\"", clipped(&upper)),
-        );
-    }
-    match Method::from_bytes(text.as_bytes()) {
-        Ok(method) if text.len() <= 32 => Ok(method),
-        _ => refuse(format!("{} is not a method", shown(text)), "write one such as \"POST\" or \"DELETE\""),
     }
 }
 
