@@ -1,13 +1,17 @@
 //! What the head of a response teaches about its session.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use cookie::Cookie;
 use http::HeaderName;
-use http::header::SET_COOKIE;
+use http::header::{LOCATION, SET_COOKIE};
+use memchr::{memchr, memchr2, memchr3};
 
-use crate::config::model::{SessionRules, Source};
-use crate::session::identify::{LONGEST_ID, value_of};
+use crate::config::model::{IdPlace, SessionRules};
+use crate::session::cookie::SetCookie;
+use crate::session::identify::{self, LONGEST_ID, Target};
 use crate::session::scope::Scope;
 use crate::wire::head::Fields;
 
@@ -23,13 +27,40 @@ pub enum Verdict {
     New,
 }
 
+/// The request that a response answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked<'a> {
+    /// What it asked for, as the client sent it.
+    pub target: Target<'a>,
+    /// Its host, in lower case, without port and final dot.
+    pub host: &'a str,
+}
+
 /// An id that a response sets.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Opened<'a> {
+    /// The place of its source in [`SessionRules::sources`].
+    pub source: usize,
     /// The id.
-    pub id: &'a [u8],
-    /// The cookie's scope; `None` for a header.
+    pub id: Cow<'a, [u8]>,
+    /// The cookie's scope; `None` for what is no cookie.
     pub scope: Option<Scope>,
+}
+
+/// A cookie that a response deletes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deleted {
+    /// The place of its source in [`SessionRules::sources`].
+    pub source: usize,
+    /// Where the deleted cookie applied.
+    pub scope: Scope,
+}
+
+impl fmt::Debug for Opened<'_> {
+    /// Hides the id, which is a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("source", &self.source).field("scope", &self.scope).finish_non_exhaustive()
+    }
 }
 
 /// What a response teaches.
@@ -37,42 +68,60 @@ pub struct Opened<'a> {
 pub struct Lesson<'a> {
     /// The id that it sets: the last one of the first source that sets any.
     pub opened: Option<Opened<'a>>,
-    /// The scopes of cookies that it deletes.
-    pub deleted: Vec<Option<Scope>>,
+    /// The cookies that it deletes; one that it sets in another scope stands beside them.
+    pub deleted: Vec<Deleted>,
     /// What the application says by itself.
     pub verdict: Option<Verdict>,
 }
 
-/// Reads the head of a response. Allocates only where it sets or deletes a session cookie; `now` is wall time, against
-/// which a cookie's expiry is held.
-pub fn learn<'a>(rules: &SessionRules, fields: &'a impl Fields, now: SystemTime) -> Lesson<'a> {
+/// Reads the head of a response. Allocates only where it sets or deletes a session cookie, or decodes an id; `now` is
+/// wall time, against which a cookie's expiry is held.
+///
+/// - Cookies are judged scope by scope, as a browser keeps them: of several lines for one scope the last one counts,
+///   and a line whose Domain is not the host's teaches nothing (RFC 6265 section 5.3).
+/// - A path parameter is learned from a Location at the same host, but only where no cookie and no header opens
+///   anything: a container that writes both writes the same id. An id that the client itself wrote into its target is
+///   none that the application made: containers repeat unknown ids when they redirect to a path with a final slash, and
+///   forged ids must not grow the table.
+/// - The gateway's own cookie is nothing that an application can set.
+pub fn learn<'a>(rules: &SessionRules, asked: &Asked<'_>, fields: &'a impl Fields, now: SystemTime) -> Lesson<'a> {
     let mut lesson = Lesson { verdict: fields.first(&SESSION_FIELD).and_then(verdict), ..Lesson::default() };
-    for source in &rules.sources {
-        let opened = match source {
-            Source::Cookie(name) => {
+    for (source, rule) in rules.sources.iter().enumerate() {
+        let opened = match &rule.place {
+            IdPlace::Cookie(name) => {
                 let mut last: Vec<(Scope, Option<&'a [u8]>)> = Vec::new();
-                for (scope, id) in fields.values(&SET_COOKIE).filter_map(|line| set_cookie(line, name, now)) {
-                    // Of several with one scope a browser keeps the last.
+                for cookie in fields.values(&SET_COOKIE).filter_map(|line| SetCookie::parse(line, name)) {
+                    // Browsers ignore a cookie of such a size and keep the one that they have.
+                    if cookie.value.len() > LONGEST_ID {
+                        continue;
+                    }
+                    let Some(scope) = cookie.scope(asked.target.path, asked.host) else { continue };
+                    let id = (!cookie.is_over(now) && !cookie.value.is_empty()).then_some(cookie.value);
                     last.retain(|(former, _)| *former != scope);
                     last.push((scope, id));
                 }
                 let mut opened = None;
                 for (scope, id) in last {
                     match id {
-                        Some(id) => opened = Some(Opened { id, scope: Some(scope) }),
-                        None => lesson.deleted.push(Some(scope)),
+                        Some(id) => opened = Some(Opened { source, id: Cow::Borrowed(id), scope: Some(scope) }),
+                        None => lesson.deleted.push(Deleted { source, scope }),
                     }
                 }
                 opened
             }
-            Source::Header(name) => {
+            IdPlace::Header(name) => {
                 let id = fields.values(name).last().map(<[u8]>::trim_ascii);
-                id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(|id| Opened { id, scope: None })
+                let id = id.filter(|id| identify::is_id(id)).map(Cow::Borrowed);
+                id.map(|id| Opened { source, id, scope: None })
             }
+            IdPlace::PathParameter(_) | IdPlace::PathSegment(_) | IdPlace::Query(_) | IdPlace::Issued(_) => None,
         };
         if lesson.opened.is_none() {
             lesson.opened = opened;
         }
+    }
+    if lesson.opened.is_none() {
+        lesson.opened = redirected(rules, asked, fields);
     }
     lesson
 }
@@ -85,142 +134,47 @@ fn verdict(value: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// Scope and id of a Set-Cookie line of this name; no id where the line deletes the cookie.
-fn set_cookie<'a>(line: &'a [u8], name: &str, now: SystemTime) -> Option<(Scope, Option<&'a [u8]>)> {
-    let pair = &line[..memchr::memchr(b';', line).unwrap_or(line.len())];
-    let id = value_of(pair, name)?;
-    // Attributes only: the value may hold what the library does not take, and is taken as it came.
-    let attributes = std::str::from_utf8(&line[pair.len()..]).unwrap_or("");
-    let cookie = Cookie::parse(format!("name=value{attributes}")).unwrap_or_else(|_| Cookie::new("name", "value"));
-    let scope = Scope {
-        domain: cookie.domain().unwrap_or("").trim_start_matches('.').to_ascii_lowercase(),
-        path: cookie.path().filter(|path| path.starts_with('/')).unwrap_or("").to_owned(),
+/// The path parameter in Location: the last one of its name, as containers read it.
+fn redirected<'a>(rules: &SessionRules, asked: &Asked<'_>, fields: &'a impl Fields) -> Option<Opened<'a>> {
+    rules.sources.iter().enumerate().find_map(|(source, rule)| {
+        let IdPlace::PathParameter(name) = &rule.place else { return None };
+        let path = path_at(fields.first(&LOCATION)?, asked.host)?;
+        let mut last = None;
+        let _ = identify::path_parameters(path, name, &mut |value| {
+            let id = identify::decoded(value);
+            last = identify::is_id(&id).then_some(id).or(last.take());
+            ControlFlow::Continue(())
+        });
+        let id = last.filter(|id| !identify::names(asked.target, id))?;
+        Some(Opened { source, id, scope: None })
+    })
+}
+
+/// The path of a URI reference (RFC 3986 section 4.1), unless it leads to another host or is none of HTTP. Scheme and
+/// port do not matter, as they do not for cookies: the application may not know those by which clients come.
+fn path_at<'a>(reference: &'a [u8], host: &str) -> Option<&'a [u8]> {
+    let reference = &reference[..memchr2(b'?', b'#', reference).unwrap_or(reference.len())];
+    let rest = match memchr3(b':', b'/', b';', reference) {
+        Some(end) if reference[end] == b':' => {
+            let is_http =
+                [b"http".as_slice(), b"https"].iter().any(|scheme| reference[..end].eq_ignore_ascii_case(scheme));
+            let rest = &reference[end + 1..];
+            return (is_http && rest.starts_with(b"//")).then(|| path_at(rest, host)).flatten();
+        }
+        Some(_) | None => reference,
     };
-    let over = match cookie.max_age() {
-        // Max-Age wins over Expires (RFC 6265 section 5.3); the library reads a negative one as zero.
-        Some(age) => age.is_zero() || age.is_negative(),
-        None => cookie.expires_datetime().is_some_and(|expires| SystemTime::from(expires) <= now),
+    let Some(rest) = rest.strip_prefix(b"//") else { return Some(rest) };
+    let start = memchr(b'/', rest)?;
+    let authority = &rest[..start];
+    let named = &authority[authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1)..];
+    let named = match named.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if named[colon + 1..].iter().all(u8::is_ascii_digit) => &named[..colon],
+        // No port, or a colon of an IPv6 address in brackets.
+        Some(_) | None => named,
     };
-    let kept = !over && !id.is_empty() && id.len() <= LONGEST_ID;
-    Some((scope, kept.then_some(id)))
+    let named = named.strip_suffix(b".").unwrap_or(named);
+    (!host.is_empty() && named.eq_ignore_ascii_case(host.as_bytes())).then_some(&rest[start..])
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use http::{HeaderMap, HeaderValue};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::session::identify;
-
-    fn rules() -> SessionRules {
-        SessionRules {
-            sources: vec![
-                Source::Cookie("JSESSIONID".to_owned()),
-                Source::Header(HeaderName::from_static("x-session")),
-            ],
-            idle_timeout: Duration::from_secs(60),
-            max_age: None,
-            rename_grace: Duration::from_secs(1),
-            end: Vec::new(),
-        }
-    }
-
-    fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_237_800)
-    }
-
-    fn answer(lines: &[&str]) -> HeaderMap {
-        lines.iter().map(|line| (SET_COOKIE, HeaderValue::from_str(line).unwrap())).collect()
-    }
-
-    #[test]
-    fn cookies_that_open() {
-        for (line, id, path) in [
-            ("JSESSIONID=1A; Path=/app; HttpOnly", "1A", "/app"),
-            ("JSESSIONID=1A", "1A", ""),
-            ("JSESSIONID=\"1A\"; path=/", "1A", "/"),
-            ("JSESSIONID=1A; Expires=Thu, 01-Jan-2099 00:00:10 GMT", "1A", ""),
-            ("JSESSIONID=1A; Max-Age=10; Expires=Thu, 01 Jan 1970 00:00:10 GMT", "1A", ""),
-        ] {
-            let headers = answer(&[line]);
-            let lesson = learn(&rules(), &headers, now());
-            let opened = lesson.opened.expect(line);
-            assert_eq!((opened.id, opened.scope.unwrap().path.as_str()), (id.as_bytes(), path), "{line}");
-            assert!(lesson.deleted.is_empty(), "{line}");
-        }
-    }
-
-    #[test]
-    fn cookies_that_end() {
-        for line in [
-            "JSESSIONID=; Path=/app",
-            "JSESSIONID=1A; Max-Age=0; Path=/app",
-            "JSESSIONID=1A; Max-Age=-5; Path=/app",
-            "JSESSIONID=\"\"; Path=/app",
-            "JSESSIONID=1A; Path=/app; Expires=Thu, 01-Jan-1970 00:00:10 GMT",
-            "JSESSIONID=1A; Path=/app; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
-        ] {
-            let headers = answer(&[line]);
-            let lesson = learn(&rules(), &headers, now());
-            assert_eq!(lesson.opened, None, "{line}");
-            let path = lesson.deleted[0].clone().unwrap().path;
-            assert_eq!((lesson.deleted.len(), path.as_str()), (1, "/app"), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_last_of_one_scope_wins() {
-        let headers = answer(&["JSESSIONID=; Path=/", "JSESSIONID=new; Path=/", "JSESSIONID=; Path=/old"]);
-        let lesson = learn(&rules(), &headers, now());
-        assert_eq!(lesson.opened.unwrap().id, b"new");
-        assert_eq!(lesson.deleted, [Some(Scope { domain: String::new(), path: "/old".to_owned() })]);
-    }
-
-    #[test]
-    fn other_cookies_teach_nothing() {
-        let headers = answer(&["theme=dark", "jsessionid=1A", "XJSESSIONID=1A"]);
-        assert_eq!(learn(&rules(), &headers, now()), Lesson::default());
-    }
-
-    #[test]
-    fn headers_and_verdicts() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-session", HeaderValue::from_static(" h1 "));
-        headers.insert(SESSION_FIELD, HeaderValue::from_static("New"));
-        let lesson = learn(&rules(), &headers, now());
-        assert_eq!(lesson.opened, Some(Opened { id: b"h1", scope: None }));
-        assert_eq!(lesson.verdict, Some(Verdict::New));
-        headers.insert(SESSION_FIELD, HeaderValue::from_static("perhaps"));
-        assert_eq!(learn(&rules(), &headers, now()).verdict, None);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_learned_is_what_comes_back(id in "[!#-+\\--:<-~]{1,60}", attributes in "(; ?[ -:<-~]{0,20}){0,4}") {
-            let line = format!("JSESSIONID={id}{attributes}");
-            let headers = answer(&[&line]);
-            if let Some(opened) = learn(&rules(), &headers, now()).opened {
-                let mut request = HeaderMap::new();
-                request.insert("cookie", HeaderValue::from_str(&format!("a=b; JSESSIONID={id}")).unwrap());
-                let mut seen = Vec::new();
-                identify::candidates(&rules(), &request, &mut |id| {
-                    seen.push(id.to_vec());
-                    std::ops::ControlFlow::Continue(())
-                });
-                prop_assert_eq!(seen, vec![opened.id.to_vec()]);
-            }
-        }
-
-        #[test]
-        fn no_line_is_too_strange(line in prop::collection::vec(32_u8..=255, 0..120)) {
-            prop_assume!(!line.contains(&127));
-            let mut headers = HeaderMap::new();
-            let line = [b"JSESSIONID=".as_slice(), &line].concat();
-            headers.insert(SET_COOKIE, HeaderValue::from_bytes(&line).unwrap());
-            learn(&rules(), &headers, now());
-        }
-    }
-}
+mod tests;
