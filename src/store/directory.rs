@@ -6,15 +6,18 @@
 //! | `fleet` | the [`FleetRecord`] |
 //! | `hash-key` | 16 random bytes |
 //! | `admin-token` | the admin API's token |
+//! | `keys/current`, `keys/former` | the keys of issued cookies |
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::keys::{self, SealingKeys};
 use super::{Store, StoreError, secret};
 use crate::record::fleet::FleetRecord;
 use crate::record::frame;
@@ -92,6 +95,10 @@ impl Store for Directory {
         secret::token(&self.path.join("admin-token"))
     }
 
+    fn sealing_keys(&self, life: Duration, now: SystemTime) -> Result<SealingKeys, StoreError> {
+        keys::own(&self.path.join("keys"), life, now)
+    }
+
     fn place(&self) -> String {
         self.path.display().to_string()
     }
@@ -125,6 +132,7 @@ mod tests {
             listed: None,
             idle_timeout_ms: 0,
             on_retired: None,
+            rules: None,
             generations: Vec::new(),
             past: Vec::new(),
         };

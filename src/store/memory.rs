@@ -1,7 +1,9 @@
 //! `state = "memory"`: nothing is kept, every start is a first one.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use super::keys::{SealingKey, SealingKeys};
 use super::{Store, StoreError, secret};
 use crate::record::fleet::FleetRecord;
 
@@ -10,18 +12,24 @@ use crate::record::fleet::FleetRecord;
 pub struct Memory {
     token_file: Option<PathBuf>,
     key: [u8; 16],
+    sealing_key: SealingKey,
     /// What serves as the token when no file is named: nobody can know it, so nobody is let in.
     token: String,
 }
 
 impl Memory {
-    /// With a fresh hash key; `token_file` holds the admin token, and is made if it does not exist.
+    /// With fresh keys; `token_file` holds the admin token, and is made if it does not exist.
     ///
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(token_file: Option<PathBuf>) -> Result<Self, StoreError> {
         let place = Path::new("memory");
-        Ok(Self { token_file, key: secret::random(place)?, token: secret::new_token(place)? })
+        Ok(Self {
+            token_file,
+            key: secret::random(place)?,
+            sealing_key: SealingKey::random(place)?,
+            token: secret::new_token(place)?,
+        })
     }
 }
 
@@ -45,6 +53,10 @@ impl Store for Memory {
         }
     }
 
+    fn sealing_keys(&self, _: Duration, _: SystemTime) -> Result<SealingKeys, StoreError> {
+        Ok(SealingKeys { first: self.sealing_key.clone(), others: Vec::new() })
+    }
+
     fn place(&self) -> String {
         "memory".to_owned()
     }
@@ -64,6 +76,9 @@ mod tests {
         assert_eq!(one.load().unwrap(), None);
         assert_eq!(one.admin_token().unwrap(), other.admin_token().unwrap());
         assert_ne!(one.hash_key().unwrap(), other.hash_key().unwrap());
+        let keys = |store: &Memory| store.sealing_keys(Duration::ZERO, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(keys(&one), keys(&one));
+        assert_ne!(keys(&one), keys(&other));
         let (one, other) = (Memory::new(None).unwrap(), Memory::new(None).unwrap());
         assert_ne!(one.admin_token().unwrap(), other.admin_token().unwrap());
     }

@@ -6,14 +6,17 @@
 //! Invariants: a damaged or newer file is refused and left as it is; secrets are readable by their owner alone; one gateway per directory.
 
 pub mod directory;
+pub mod keys;
 pub mod memory;
 mod secret;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use crate::record::fleet::FleetRecord;
 use crate::record::frame::FrameError;
+use keys::SealingKeys;
 
 /// Keeps what has to outlive the process. One contract for all kinds of it; the methods block.
 pub trait Store: Send + Sync {
@@ -40,6 +43,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it can be neither read nor made.
     fn admin_token(&self) -> Result<String, StoreError>;
+
+    /// The gateway's own keys of issued cookies, for tickets that live up to `life`; made at the first call, and
+    /// changed when they are due. To be asked at the start, and now and then (hourly, and at a reload) after it.
+    ///
+    /// # Errors
+    /// When they can be neither read nor made; those of the last call stay good.
+    fn sealing_keys(&self, life: Duration, now: SystemTime) -> Result<SealingKeys, StoreError>;
 
     /// Where this is, as status shows it: a path, or `memory`.
     fn place(&self) -> String;
@@ -82,6 +92,15 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A file of `gateway.keys` that holds no key.
+    #[error("the key file {} {problem}; make one with `(umask 077; openssl rand -hex 32 > {})`, and give the same file to every gateway of these services",
+        path.display(), path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 

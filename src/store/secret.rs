@@ -68,11 +68,16 @@ pub(super) fn token(path: &Path) -> Result<String, StoreError> {
 
 /// A new token: 32 random bytes in hexadecimal.
 pub(super) fn new_token(path: &Path) -> Result<String, StoreError> {
-    use std::fmt::Write as _;
     let bytes: [u8; 32] = random(path)?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+    Ok(hex(&bytes))
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a `String` does not fail.
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }
