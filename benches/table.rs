@@ -37,7 +37,7 @@ impl World {
             idle_timeout: Duration::from_secs(idle),
             max_age: None,
             rename_grace: Duration::from_secs(10),
-            end: Vec::new(),
+            ..tidegate::config::defaults::session(&ServiceName::new("app"))
         };
         self.slots.intern(|slot| Backend {
             slot,
@@ -48,6 +48,7 @@ impl World {
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             load: Load::new(1),
         })
@@ -60,7 +61,7 @@ impl World {
     }
 
     fn pin(&self, id: u64) -> bool {
-        Table::pin(&self.table, hash(id)).expect("few pins").is_some()
+        Table::pin(&self.table, hash(id), true).expect("few pins").is_some()
     }
 
     fn second_passes(&self) -> u64 {

@@ -9,9 +9,13 @@
 
 #[path = "model/gate.rs"]
 mod gate;
+#[path = "model/once.rs"]
+mod once;
 #[path = "model/rename.rs"]
 mod rename;
 #[path = "model/sessions.rs"]
 mod sessions;
+#[path = "model/touch.rs"]
+mod touch;
 #[path = "model/world.rs"]
 mod world;

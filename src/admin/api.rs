@@ -63,6 +63,9 @@ pub struct Gateway {
     pub unsure: bool,
     /// Bound sessions in the table, over all services.
     pub sessions: u64,
+    /// Those of them that were seen once.
+    #[serde(default)]
+    pub unconfirmed: u64,
     /// Open connections of clients.
     pub connections: u64,
 }
@@ -123,6 +126,9 @@ pub struct Generation {
     pub since: Timestamp,
     /// Open sessions.
     pub sessions: u64,
+    /// Those of them that were seen once: on a detached generation they end after `unconfirmed_timeout`.
+    #[serde(default)]
+    pub unconfirmed: u64,
     /// Requests in flight.
     pub requests: u64,
     /// Open tunnels.
@@ -154,6 +160,9 @@ pub struct Backend {
     pub ready: bool,
     /// Open sessions.
     pub sessions: u64,
+    /// Those of them that were seen once: on a detached generation they end after `unconfirmed_timeout`.
+    #[serde(default)]
+    pub unconfirmed: u64,
     /// Requests in flight.
     pub requests: u64,
     /// Open tunnels.

@@ -102,6 +102,9 @@ fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
 
 fn notes(out: &mut String, generation: &Generation, now: Timestamp) {
     let number = generation.number;
+    if generation.unconfirmed > 0 {
+        _ = writeln!(out, " {number}: {} of its sessions seen once", generation.unconfirmed);
+    }
     if let Some(deadline) = generation.deadline {
         _ = writeln!(out, " ! {number} ends by force in {}", age(now, deadline));
     }

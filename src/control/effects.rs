@@ -61,11 +61,14 @@ impl Saving {
 impl Control {
     /// Does what is to be done, in this order; what was told is given back.
     pub(super) fn perform(&mut self, effects: Vec<Effect>) -> Vec<FleetEvent> {
-        let mut told = Vec::new();
+        let (mut told, mut detached) = (Vec::new(), false);
         for effect in effects {
             match effect {
                 Effect::Publish => self.parts.fleet.publish(self.roster.view()),
-                Effect::CloseGate(gate) => gate.detach(),
+                Effect::CloseGate(gate) => {
+                    gate.detach();
+                    detached = true;
+                }
                 Effect::CloseSessions { slots } => {
                     let sessions = Arc::clone(&self.parts.sessions);
                     self.tasks.spawn_blocking(move || sessions.close_slots(&slots));
@@ -116,6 +119,10 @@ impl Control {
                     told.push(event);
                 }
             }
+        }
+        if detached {
+            let sessions = Arc::clone(&self.parts.sessions);
+            self.tasks.spawn_blocking(move || sessions.expire_unconfirmed());
         }
         told
     }

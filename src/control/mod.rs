@@ -57,6 +57,8 @@ pub trait Sessions: Send + Sync {
     fn expire(&self);
     /// Ends every session that is bound to one of these slots.
     fn close_slots(&self, slots: &[Slot]);
+    /// A generation was detached: ends its sessions that were seen once, as far as their time there has passed already.
+    fn expire_unconfirmed(&self);
     /// Timeouts became shorter: looks at entries that are armed for later than they may stay.
     fn rearm(&self);
 }

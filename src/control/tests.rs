@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -22,6 +22,7 @@ use crate::fleet::slots::Slots;
 use crate::ids::{GenerationId, GenerationNumber, ServiceName};
 use crate::record::fleet::FleetRecord;
 use crate::store::directory::Directory;
+use crate::store::keys::SealingKeys;
 use crate::store::memory::Memory;
 
 /// Answers every request with the status that is set.
@@ -65,6 +66,7 @@ impl Drop for Backend {
 struct Doubles {
     expired: AtomicUsize,
     rearmed: AtomicUsize,
+    detached: AtomicUsize,
     closed: Mutex<BTreeSet<usize>>,
     refuse_to_bind: AtomicBool,
     committed: AtomicUsize,
@@ -79,6 +81,9 @@ impl Sessions for Doubles {
     }
     fn close_slots(&self, slots: &[Slot]) {
         self.closed.lock().extend(slots.iter().map(|slot| slot.index()));
+    }
+    fn expire_unconfirmed(&self) {
+        self.detached.fetch_add(1, Ordering::Relaxed);
     }
     fn rearm(&self) {
         self.rearmed.fetch_add(1, Ordering::Relaxed);
@@ -397,6 +402,7 @@ async fn a_forced_end_closes_sessions_and_a_shorter_timeout_rearms() {
     let file = with(numbered(&[two.port]), |service| service.session.idle_timeout = Duration::from_secs(60));
     running.reload(file).await.unwrap();
     until(async || running.doubles.rearmed.load(Ordering::Relaxed) == 1, "the table is rearmed").await;
+    until(async || running.doubles.detached.load(Ordering::Relaxed) == 1, "the table learns of a detachment").await;
     running.becomes("1 detached, 2 active").await;
     let refused = running.handle.retire(id(1), false).await.unwrap_err();
     assert!(refused.to_string().contains("retires by itself when it is empty"), "{refused}");
@@ -433,6 +439,9 @@ impl Store for Broken {
     }
     fn admin_token(&self) -> Result<String, StoreError> {
         self.inner.admin_token()
+    }
+    fn sealing_keys(&self, life: Duration, now: SystemTime) -> Result<SealingKeys, StoreError> {
+        self.inner.sealing_keys(life, now)
     }
     fn place(&self) -> String {
         "broken".to_owned()

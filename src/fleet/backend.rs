@@ -27,6 +27,8 @@ pub struct Backend {
     pub lifetimes: Arc<Lifetimes>,
     /// Open sessions bound to it (a renamed session's former id does not count).
     pub sessions: AtomicU64,
+    /// Those of them that were seen once.
+    pub unconfirmed: AtomicU64,
     /// Table entries that name its slot, of whatever kind; the slot is free for reuse at zero.
     pub entries: AtomicU64,
     /// What the serving threads have under way at it.
@@ -87,12 +89,20 @@ pub struct Lifetimes {
     idle: AtomicU32,
     age: AtomicU32,
     grace: AtomicU32,
+    unconfirmed: AtomicU32,
+    tunnel: AtomicU32,
 }
 
 impl Lifetimes {
     /// From the service's rules; parts of a second count as a whole one.
     pub fn new(rules: &crate::config::model::SessionRules) -> Self {
-        let lifetimes = Self { idle: AtomicU32::new(0), age: AtomicU32::new(0), grace: AtomicU32::new(0) };
+        let lifetimes = Self {
+            idle: AtomicU32::new(0),
+            age: AtomicU32::new(0),
+            grace: AtomicU32::new(0),
+            unconfirmed: AtomicU32::new(0),
+            tunnel: AtomicU32::new(0),
+        };
         lifetimes.set(rules);
         lifetimes
     }
@@ -103,6 +113,8 @@ impl Lifetimes {
         self.idle.store(seconds(rules.idle_timeout), Ordering::Relaxed);
         self.age.store(rules.max_age.map_or(u32::MAX, seconds), Ordering::Relaxed);
         self.grace.store(seconds(rules.rename_grace), Ordering::Relaxed);
+        self.unconfirmed.store(seconds(rules.unconfirmed_timeout), Ordering::Relaxed);
+        self.tunnel.store(rules.end_with_last_tunnel.map_or(u32::MAX, seconds), Ordering::Relaxed);
     }
 
     /// A session without a request or tunnel ends after these seconds.
@@ -118,5 +130,16 @@ impl Lifetimes {
     /// A renamed session's former id is understood for these seconds.
     pub fn grace(&self) -> u32 {
         self.grace.load(Ordering::Relaxed)
+    }
+
+    /// On a detached generation a session that was seen once ends after these seconds without a request.
+    pub fn unconfirmed(&self) -> u32 {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// A session that has had a tunnel ends after these seconds without a request or tunnel; `u32::MAX` for no sooner
+    /// than any other.
+    pub fn tunnel(&self) -> u32 {
+        self.tunnel.load(Ordering::Relaxed)
     }
 }

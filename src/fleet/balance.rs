@@ -79,7 +79,7 @@ mod tests {
             idle_timeout: std::time::Duration::from_secs(1),
             max_age: None,
             rename_grace: std::time::Duration::from_secs(1),
-            end: Vec::new(),
+            ..crate::config::defaults::session(&ServiceName::new("app"))
         };
         let backend = Backend {
             slot: Slot(index),
@@ -90,6 +90,7 @@ mod tests {
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(sessions),
+            unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(sessions),
             load: Load::new(1),
         };

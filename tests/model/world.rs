@@ -9,7 +9,7 @@ use tidegate::clock::Clock;
 use tidegate::config::model::{Address, SessionRules};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load};
 use tidegate::fleet::ending::Ending;
-use tidegate::fleet::gate::Gate;
+use tidegate::fleet::gate::{Gate, Lease};
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
 use tidegate::session::table::{Bind, Closing, Pin, Table};
@@ -18,6 +18,10 @@ use tidegate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) const IDLE: u64 = 2;
 pub(crate) const AGE: u64 = 7;
 pub(crate) const GRACE: u64 = 1;
+/// What a strict service sets: the wheel has four slots here.
+pub(crate) const LONG: u64 = 3;
+pub(crate) const ONCE: u64 = 1;
+pub(crate) const TUNNEL: u64 = 1;
 
 pub(crate) type Hold = Pin<Arc<Table>>;
 
@@ -87,20 +91,38 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Arc<Self> {
+        Self::with(1, 100)
+    }
+
+    pub(crate) fn with(shards: usize, max: usize) -> Arc<Self> {
         let (clock, slots) = (Clock::driven(), Arc::new(Slots::new()));
-        let table = Arc::new(Table::with_shards(clock.clone(), Arc::clone(&slots), 1, 0, 100));
+        let table = Arc::new(Table::with_shards(clock.clone(), Arc::clone(&slots), shards, 0, max));
         Arc::new(Self { clock, slots, table })
     }
 
     pub(crate) fn backend(&self, number: u64) -> (Arc<Backend>, Arc<Reaper>) {
+        self.backend_with(number, |_| {})
+    }
+
+    /// A backend whose service sets the times of sessions seen once and of those that had a tunnel.
+    pub(crate) fn strict(&self, number: u64) -> (Arc<Backend>, Arc<Reaper>) {
+        self.backend_with(number, |rules| {
+            rules.idle_timeout = Duration::from_secs(LONG);
+            rules.unconfirmed_timeout = Duration::from_secs(ONCE);
+            rules.end_with_last_tunnel = Some(Duration::from_secs(TUNNEL));
+        })
+    }
+
+    fn backend_with(&self, number: u64, change: impl FnOnce(&mut SessionRules)) -> (Arc<Backend>, Arc<Reaper>) {
         let (gate, reaper) = Reaper::gate();
-        let rules = SessionRules {
+        let mut rules = SessionRules {
             sources: Vec::new(),
             idle_timeout: Duration::from_secs(IDLE),
             max_age: Some(Duration::from_secs(AGE)),
             rename_grace: Duration::from_secs(GRACE),
-            end: Vec::new(),
+            ..tidegate::config::defaults::session(&ServiceName::new("app"))
         };
+        change(&mut rules);
         let backend = self.slots.intern(|slot| Backend {
             slot,
             generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
@@ -110,6 +132,7 @@ impl World {
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             load: Load::new(1),
         });
@@ -126,8 +149,21 @@ impl World {
         }
     }
 
+    pub(crate) fn bind(&self, id: u64, backend: &Arc<Backend>, lease: Lease) -> Option<Hold> {
+        match Table::bind(&self.table, hash(id), backend, 0, lease) {
+            Bind::New(pin) => Some(pin),
+            Bind::Known(..) | Bind::Full(_) => None,
+        }
+    }
+
+    /// Lets a second pass; returns how many sessions closed.
+    pub(crate) fn second(&self) -> u64 {
+        self.clock.advance(Duration::from_secs(1));
+        self.table.expire()
+    }
+
     pub(crate) fn pin(&self, id: u64) -> Option<Hold> {
-        Table::pin(&self.table, hash(id)).expect("few pins")
+        Table::pin(&self.table, hash(id), true).expect("few pins")
     }
 
     pub(crate) fn close(&self, id: u64) -> bool {
@@ -144,6 +180,8 @@ impl World {
         assert_eq!(backend.sessions.load(Ordering::Acquire), 0, "a session leaked");
         assert_eq!(backend.entries.load(Ordering::Acquire), 0, "an entry leaked");
         assert_eq!(self.table.sessions(), 0, "the table's count leaked");
+        assert_eq!(backend.unconfirmed.load(Ordering::Acquire), 0, "one that was seen once leaked");
+        assert_eq!(self.table.unconfirmed(), 0, "the table's count of those leaked");
         assert_eq!(reaper.over.load(SeqCst), 1, "the generation ends, and once");
         let released = reaper.released.load(SeqCst) == 1;
         assert!(released || self.slots.release(backend.slot), "its slot is free");

@@ -18,6 +18,7 @@ pub(crate) fn backend(name: &str) -> Backend {
         intent: Intent::Up,
         ready: true,
         sessions: 0,
+        unconfirmed: 0,
         requests: 0,
         tunnels: 0,
     }
@@ -30,6 +31,7 @@ pub(crate) fn generation(number: u64, state: Lifecycle, sessions: u64) -> Genera
         state,
         since: at(0),
         sessions,
+        unconfirmed: 0,
         requests: 0,
         tunnels: 0,
         deadline: None,
@@ -60,9 +62,11 @@ pub(crate) fn status() -> Status {
         durable: true,
         unsure: false,
         sessions: 1_221,
+        unconfirmed: 4,
         connections: 87,
     };
-    let generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
+    let mut generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
+    generations[1].unconfirmed = 4;
     let app = Service { name: ServiceName::new("app"), in_file: true, active: Some(8), generations };
     Status { gateway, services: vec![app] }
 }

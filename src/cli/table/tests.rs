@@ -14,6 +14,7 @@ app: new sessions go to generation 8
           8  active    1h 0m      1204         3        1  127.0.0.1:8808
                                                            10.0.0.3:8808 drain
           7  detached  2d 3h        17         0        0  127.0.0.1:8807
+ 7: 4 of its sessions seen once
 ";
     let text = render(&sample::status(), false);
     assert_eq!(text, expected);

@@ -46,6 +46,8 @@ pub struct GenerationStatus {
     pub unsure: bool,
     /// Open sessions.
     pub sessions: u64,
+    /// Those of them that were seen once.
+    pub unconfirmed: u64,
     /// Requests in flight.
     pub requests: u64,
     /// Open tunnels.
@@ -73,6 +75,8 @@ pub struct BackendStatus {
     pub ready: bool,
     /// Open sessions.
     pub sessions: u64,
+    /// Those of them that were seen once.
+    pub unconfirmed: u64,
     /// Requests in flight.
     pub requests: u64,
     /// Open tunnels.
@@ -130,6 +134,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
             intent: seat.intent,
             ready: seat.ready,
             sessions: seat.backend.sessions.load(Ordering::Relaxed),
+            unconfirmed: seat.backend.unconfirmed.load(Ordering::Relaxed),
             requests: seat.backend.load.requests(),
             tunnels: seat.backend.load.tunnels(),
         })
@@ -144,6 +149,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
         since: timestamp(generation.since),
         unsure: generation.is_unsure(now),
         sessions: backends.iter().map(|backend| backend.sessions).sum(),
+        unconfirmed: backends.iter().map(|backend| backend.unconfirmed).sum(),
         requests: backends.iter().map(|backend| backend.requests).sum(),
         tunnels: backends.iter().map(|backend| backend.tunnels).sum(),
         ends_in_ms: ends.map(|moment| moment.saturating_sub(now.millis)),

@@ -3,9 +3,16 @@
 //! Sharded, so that no lock is held for long and none is held by many; a request on a bound session takes a shard's
 //! read lock twice, writes into its own entry and touches nothing that others write. Opening and closing take the write
 //! lock. Gates are left and bells rung after the lock is gone.
+//!
+//! A session is *unconfirmed* until a second request finds it. A full table makes room by closing the unconfirmed session
+//! that has been idle for longest and is not in use: exactly that one within the new session's shard, and the keyed hash
+//! spreads sessions evenly over shards; that of another shard only where its own has none.
 
+mod entry;
+mod once;
 mod pin;
 mod shard;
+mod sweep;
 #[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
@@ -15,8 +22,9 @@ use std::sync::Arc;
 
 pub use pin::Pin;
 
-use self::shard::{ALIAS, Closed, Due, Opening, Renaming, Shard};
-use crate::clock::Clock;
+use self::entry::{ALIAS, COUNTED, Entry, HIDDEN, Opening, TUNNELED};
+use self::shard::{Closed, Renaming, Shard};
+use crate::clock::{Clock, Seconds};
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
 use crate::fleet::slots::Slots;
@@ -26,6 +34,8 @@ use crate::sync::{RwLock, RwLockWriteGuard};
 
 /// A power of two; the hash's last bits choose.
 const SHARDS: usize = 1_024;
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
 
 /// Why a session closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -42,9 +52,21 @@ pub enum Closing {
     Backend,
     /// Its generation was made to end.
     Drained,
+    /// It was seen once only, on a detached generation, for the time that such a session has.
+    Unconfirmed,
+    /// It was seen once only, and the table was full.
+    Evicted,
+    /// Its last tunnel closed, and nothing followed in time.
+    LastTunnel,
+    /// Its client asked for the newest generation.
+    Switched,
+    /// The backend answered 404 to its id.
+    NotFound,
+    /// An operator closed it.
+    Admin,
 }
 
-const CLOSINGS: usize = 6;
+const CLOSINGS: usize = 12;
 
 /// As many requests of one session as are counted are under way; one more is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,8 +79,8 @@ pub enum Bind<H: Deref<Target = Table>> {
     New(Pin<H>),
     /// The id was bound before: the first bind wins. The lease is still the caller's.
     Known(Pin<H>, Lease),
-    /// The table holds as many sessions as it may, or the generation was retired by force after the lease was given.
-    /// The lease is still the caller's.
+    /// The table holds as many sessions as it may, none of which can be evicted, or the generation was retired by force
+    /// after the lease was given. The lease is still the caller's.
     Full(Lease),
 }
 
@@ -67,8 +89,13 @@ pub struct Table {
     clock: Clock,
     slots: Arc<Slots>,
     shards: Box<[RwLock<Shard>]>,
+    /// One bit per shard: whether sessions that were seen once may wait there to be evicted. Set and cleared under the
+    /// shard's lock, read without it.
+    evictable: Box<[AtomicU64]>,
     /// Open sessions; former ids do not count.
     sessions: AtomicU64,
+    /// Those of them that were seen once.
+    unconfirmed: AtomicU64,
     max: AtomicU64,
     refused: AtomicU64,
     closed: [AtomicU64; CLOSINGS],
@@ -88,7 +115,9 @@ impl Table {
             clock,
             slots,
             shards: (0..shards).map(|_| RwLock::new(Shard::new(now, expected.div_ceil(shards)))).collect(),
+            evictable: (0..shards.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect(),
             sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             max: AtomicU64::new(max as u64),
             refused: AtomicU64::new(0),
             closed: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -105,6 +134,11 @@ impl Table {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// Those of them that were seen once.
+    pub fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
     /// Sessions closed so far for this reason.
     pub fn closed_by(&self, closing: Closing) -> u64 {
         self.closed[closing as usize].load(Ordering::Relaxed)
@@ -115,37 +149,63 @@ impl Table {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, hash: SessionHash) -> &RwLock<Shard> {
-        &self.shards[hash.0[1] as usize & (self.shards.len() - 1)]
+    fn place(&self, hash: SessionHash) -> usize {
+        hash.0[1] as usize & (self.shards.len() - 1)
     }
 
-    /// Finds the session of a hash and holds it for a request. Touches it.
+    fn shard(&self, hash: SessionHash) -> &RwLock<Shard> {
+        &self.shards[self.place(hash)]
+    }
+
+    /// Finds the session of a hash and holds it for a request. `touches` says whether the request counts as a use of the
+    /// session, at its begin and at its end; one that does not still holds it while it is under way.
     ///
     /// # Errors
     /// [`TooManyPins`].
-    pub fn pin<H>(this: &H, hash: SessionHash) -> Result<Option<Pin<H>>, TooManyPins>
+    pub fn pin<H>(this: &H, hash: SessionHash, touches: bool) -> Result<Option<Pin<H>>, TooManyPins>
     where
         H: Deref<Target = Table> + Clone,
     {
-        {
+        let (pin, confirms) = {
             let shard = this.shard(hash).read();
             let Some(index) = shard.find(hash) else { return Ok(None) };
-            let entry = shard.get(index);
-            if !entry.is(ALIAS) {
-                if !entry.pin() {
-                    return Err(TooManyPins);
-                }
-                entry.touch(this.clock.now());
-                let (slot, scope) = (entry.slot(), entry.scope());
-                return Ok(Some(Pin { table: this.clone(), hash, index, slot, scope }));
+            if shard.get(index).is(ALIAS) {
+                drop(shard);
+                return Self::pin_alias(this, hash, touches);
             }
+            Self::hold(this, &shard, hash, index, touches)?
+        };
+        if confirms {
+            this.count_confirmed(pin.slot);
         }
-        Self::pin_alias(this, hash)
+        Ok(Some(pin))
+    }
+
+    /// Takes hold of an entry; the second of what it returns is true for the pin that confirms it.
+    fn hold<H>(
+        this: &H,
+        shard: &Shard,
+        hash: SessionHash,
+        index: u32,
+        touches: bool,
+    ) -> Result<(Pin<H>, bool), TooManyPins>
+    where
+        H: Deref<Target = Table> + Clone,
+    {
+        let before = shard.pin(index).ok_or(TooManyPins)?;
+        let (entry, now) = (shard.get(index), this.clock.now());
+        // Read behind the pin: a request that came and went between two looks would make this one seem to follow a pause.
+        let idle = if before.pinned { 0 } else { now.since(entry.last_seen()) };
+        if touches {
+            entry.touch(now);
+        }
+        let (slot, scope) = (entry.slot(), entry.scope());
+        Ok((Pin { table: this.clone(), hash, index, slot, scope, idle, touches }, before.once))
     }
 
     /// The rare case: a former id counts in the gate only while it is pinned.
     #[cold]
-    fn pin_alias<H>(this: &H, hash: SessionHash) -> Result<Option<Pin<H>>, TooManyPins>
+    fn pin_alias<H>(this: &H, hash: SessionHash, touches: bool) -> Result<Option<Pin<H>>, TooManyPins>
     where
         H: Deref<Target = Table> + Clone,
     {
@@ -153,70 +213,117 @@ impl Table {
         let Some(index) = shard.find(hash) else { return Ok(None) };
         let entry = shard.get(index);
         let Some(backend) = this.slots.get(entry.slot()) else { return Ok(None) };
-        if entry.is(ALIAS) && entry.is_past(&backend, this.clock.now()) {
+        if entry.is(ALIAS) && entry.over(&backend, this.clock.now()).is_some() {
             return Ok(None);
         }
-        let (slot, scope) = (entry.slot(), entry.scope());
-        if !entry.pin() {
-            return Err(TooManyPins);
+        if !entry.is(COUNTED) {
+            // Nobody holds it, so that there is room for a pin, which gives the count back.
+            let Some(lease) = backend.gate.join() else { return Ok(None) };
+            lease.into_binding();
+            shard.count(index);
         }
-        entry.touch(this.clock.now());
-        if !entry.is(shard::COUNTED) {
-            match backend.gate.join() {
-                Some(lease) => {
-                    lease.into_binding();
-                    shard.count(index);
-                }
-                None => {
-                    shard.get(index).unpin();
-                    return Ok(None);
-                }
-            }
+        let (pin, confirms) = Self::hold(this, &shard, hash, index, touches)?;
+        drop(shard);
+        if confirms {
+            this.count_confirmed(pin.slot);
         }
-        Ok(Some(Pin { table: this.clone(), hash, index, slot, scope }))
+        Ok(Some(pin))
     }
 
-    /// Opens a session on a backend: its lease becomes the binding's count of the gate. The pin holds it for the
-    /// request whose answer opened it.
+    /// A session was seen again for the first time; whoever saw it holds it.
+    #[cold]
+    fn count_confirmed(&self, slot: Slot) {
+        self.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+        if let Some(backend) = self.slots.get(slot) {
+            backend.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a session on a backend, be it that the answer names the id or that the request did and is adopted: its
+    /// lease becomes the binding's count of the gate. The pin holds it for the request whose answer opened it, and
+    /// touches it. It is unconfirmed until another request finds it.
+    ///
+    /// In a full table the unconfirmed session that has been idle for longest makes room, as the module's text says.
     pub fn bind<H>(this: &H, hash: SessionHash, backend: &Arc<Backend>, scope: u16, lease: Lease) -> Bind<H>
     where
         H: Deref<Target = Table> + Clone,
     {
         debug_assert!(lease.is_of(&backend.gate), "a lease binds to its own generation only");
-        match Self::pin(this, hash) {
+        match Self::pin(this, hash, true) {
             Ok(Some(pin)) => return Bind::Known(pin, lease),
             Ok(None) => {}
             Err(TooManyPins) => return Bind::Full(lease),
         }
-        if this.sessions.fetch_add(1, Ordering::Relaxed) >= this.max.load(Ordering::Relaxed) {
-            this.sessions.fetch_sub(1, Ordering::Relaxed);
+        let now = this.clock.now();
+        let place = this.place(hash);
+        if !this.take_room() && !this.evict(place, now) {
             this.refused.fetch_add(1, Ordering::Relaxed);
             return Bind::Full(lease);
         }
-        let now = this.clock.now();
         let index = {
-            let mut shard = this.shard(hash).write();
+            let mut shard = this.shards[place].write();
             // A generation is retired by force before its sessions are closed shard by shard: asked under the lock,
             // either the gate says so, or that closing is yet to come to this shard.
             if shard.find(hash).is_some() || backend.gate.is_retired() {
                 None
             } else {
-                let opening = Opening { hash, slot: backend.slot, scope, opened: now, pinned: true };
+                let opening = Opening { hash, slot: backend.slot, scope, opened: now, first: true };
                 backend.sessions.fetch_add(1, Ordering::Relaxed);
+                backend.unconfirmed.fetch_add(1, Ordering::Relaxed);
                 backend.entries.fetch_add(1, Ordering::Relaxed);
-                Some(shard.insert(opening, backend, now))
+                this.unconfirmed.fetch_add(1, Ordering::Relaxed);
+                this.note_evictable(place);
+                Some(shard.insert(&opening, backend, now))
             }
         };
         let Some(index) = index else {
             // Somebody bound it between the two looks, or the generation was retired by force.
             this.sessions.fetch_sub(1, Ordering::Relaxed);
-            return match Self::pin(this, hash) {
+            return match Self::pin(this, hash, true) {
                 Ok(Some(pin)) => Bind::Known(pin, lease),
                 _ => Bind::Full(lease),
             };
         };
         lease.into_binding();
-        Bind::New(Pin { table: this.clone(), hash, index, slot: backend.slot, scope })
+        Bind::New(Pin { table: this.clone(), hash, index, slot: backend.slot, scope, idle: 0, touches: true })
+    }
+
+    /// Counts a session that is to open, if there is room.
+    fn take_room(&self) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        let more = |sessions: u64| (sessions < max).then_some(sessions + 1);
+        self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Closes an unconfirmed session and leaves its room to the caller: the number of sessions stays as it is. One lock
+    /// at a time.
+    #[cold]
+    fn evict(&self, place: usize, now: Seconds) -> bool {
+        if self.unconfirmed() == 0 {
+            return false;
+        }
+        let places = (0..self.shards.len()).map(|ahead| (place + ahead) & (self.shards.len() - 1));
+        places.filter(|&place| self.is_evictable(place)).any(|place| {
+            let evicted = self.owned(self.shards[place].write(), |shard| {
+                let evicted = shard.evict(now);
+                if shard.once.is_empty() {
+                    self.evictable[place / WORD].fetch_and(!(1 << (place % WORD)), Ordering::Relaxed);
+                }
+                evicted
+            });
+            self.account(evicted, Some(Closing::Evicted)) != 0
+        })
+    }
+
+    fn is_evictable(&self, place: usize) -> bool {
+        self.evictable[place / WORD].load(Ordering::Relaxed) >> (place % WORD) & 1 != 0
+    }
+
+    /// To be called under the shard's lock.
+    fn note_evictable(&self, place: usize) {
+        if !self.is_evictable(place) {
+            self.evictable[place / WORD].fetch_or(1 << (place % WORD), Ordering::Relaxed);
+        }
     }
 
     fn rename<H: Deref<Target = Table>>(&self, pin: &Pin<H>, hash: SessionHash, scope: u16) -> bool {
@@ -228,13 +335,18 @@ impl Table {
         let opened = match renaming {
             Renaming::Closed => return false,
             Renaming::Again => now,
-            Renaming::Done { opened } => opened,
+            Renaming::Done { opened, was_once } => {
+                if was_once {
+                    self.count_confirmed(pin.slot);
+                }
+                opened
+            }
         };
         let inserted = {
             let mut shard = self.shard(hash).write();
             let free = shard.find(hash).is_none() && !backend.gate.is_retired();
             if free {
-                let opening = Opening { hash, slot: pin.slot, scope, opened, pinned: false };
+                let opening = Opening { hash, slot: pin.slot, scope, opened, first: false };
                 backend.entries.fetch_add(1, Ordering::Relaxed);
                 if renaming == Renaming::Again {
                     // Whichever of the two ids the client keeps is bound; the other one expires. Counted before it can
@@ -242,7 +354,7 @@ impl Table {
                     self.sessions.fetch_add(1, Ordering::Relaxed);
                     backend.sessions.fetch_add(1, Ordering::Relaxed);
                 }
-                shard.insert(opening, &backend, now);
+                shard.insert(&opening, &backend, now);
             }
             free
         };
@@ -256,18 +368,43 @@ impl Table {
         inserted
     }
 
-    fn unpin(&self, hash: SessionHash, index: u32) {
+    /// Notes that a pinned session has a tunnel.
+    fn note_tunnel<H: Deref<Target = Table>>(&self, pin: &Pin<H>) {
+        if self.shard(pin.hash).read().get(pin.index).is(TUNNELED) {
+            return;
+        }
+        // It is held, so that its backend keeps its slot.
+        let Some(backend) = self.slots.get(pin.slot) else { return };
+        let confirms = self.shard(pin.hash).write().tunnel(pin.index, &backend, self.clock.now());
+        if confirms {
+            self.count_confirmed(pin.slot);
+        }
+    }
+
+    fn unpin(&self, hash: SessionHash, index: u32, touches: bool) {
         let lock = self.shard(hash);
         let settle = {
             let shard = lock.read();
             let entry = shard.get(index);
-            entry.touch(self.clock.now());
-            entry.unpin()
+            if touches {
+                entry.touch(self.clock.now());
+            }
+            entry.unpin() && (entry.is(HIDDEN | ALIAS) || (!touches && self.is_over(entry)))
         };
         if settle {
-            let settled = self.owned(lock.write(), |shard| shard.settle(index));
-            self.account(settled, None);
+            let mut closing = None;
+            let settled = self.owned(lock.write(), |shard| {
+                let (closed, why) = shard.settle(index, self.clock.now(), |slot| self.slots.get(slot))?;
+                closing = why;
+                Some(closed)
+            });
+            self.account(settled, closing);
         }
+    }
+
+    fn is_over(&self, entry: &Entry) -> bool {
+        let backend = self.slots.get(entry.slot());
+        backend.is_some_and(|backend| entry.over(&backend, self.clock.now()).is_some())
     }
 
     fn close_pinned<H: Deref<Target = Table>>(&self, pin: &Pin<H>, closing: Closing) -> bool {
@@ -295,27 +432,21 @@ impl Table {
         backend.map(|backend| (closed, backend))
     }
 
-    /// The same for many; to be called under the lock under which they were closed.
-    fn own_all(
-        &self,
-        closed: impl Iterator<Item = (Closed, Closing)>,
-        owned: &mut Vec<(Closed, Arc<Backend>, Closing)>,
-    ) {
-        for (closed, closing) in closed {
-            let known = owned.last().filter(|(other, ..)| other.slot == closed.slot);
-            let backend = known.map(|(_, backend, _)| Arc::clone(backend)).or_else(|| self.slots.get(closed.slot));
-            owned.extend(backend.map(|backend| (closed, backend, closing)));
-        }
-    }
-
     /// Does what a closed entry leaves to do, outside of the lock: counts it down, leaves its gate. Returns how many
     /// entries there were.
     fn account(&self, closed: impl IntoIterator<Item = (Closed, Arc<Backend>)>, closing: Option<Closing>) -> u64 {
         let mut entries = 0;
         for (closed, backend) in closed {
             entries += 1;
+            if closed.was_once {
+                self.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+                backend.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+            }
             if closed.was_session {
-                self.sessions.fetch_sub(1, Ordering::Relaxed);
+                // Who is evicted leaves the room to whom it was evicted for.
+                if closing != Some(Closing::Evicted) {
+                    self.sessions.fetch_sub(1, Ordering::Relaxed);
+                }
                 backend.sessions.fetch_sub(1, Ordering::Relaxed);
                 if let Some(closing) = closing {
                     self.closed[closing as usize].fetch_add(1, Ordering::Relaxed);
@@ -329,60 +460,6 @@ impl Table {
             }
         }
         entries
-    }
-
-    /// Closes what is over by now, shard by shard; to be called at least once a second. Returns how many sessions
-    /// closed.
-    pub fn expire(&self) -> u64 {
-        let now = self.clock.now();
-        let backends = self.slots.snapshot();
-        let mut look = |slot: Slot| backends.get(slot.index()).and_then(Option::as_deref);
-        let (mut due, mut owned) = (Vec::new(), Vec::new());
-        let mut total = 0;
-        for lock in &self.shards {
-            let mut shard = lock.write();
-            shard.expire(now, &mut look, &mut due);
-            let why = |(closed, due)| match due {
-                Due::Idle | Due::Grace => (closed, Closing::Idle),
-                Due::Age => (closed, Closing::Age),
-            };
-            self.own_all(due.drain(..).map(why), &mut owned);
-            drop(shard);
-            for (closed, backend, closing) in owned.drain(..) {
-                total += u64::from(closed.was_session);
-                self.account([(closed, backend)], Some(closing));
-            }
-        }
-        total
-    }
-
-    /// Closes every session that is bound to one of these slots, shard by shard. Returns how many.
-    pub fn close_slots(&self, slots: &[Slot], closing: Closing) -> u64 {
-        let mut slots = slots.to_vec();
-        slots.sort_unstable();
-        let (mut closed, mut owned) = (Vec::new(), Vec::new());
-        let mut total = 0;
-        for lock in &self.shards {
-            let mut shard = lock.write();
-            shard.close_slots(&slots, &mut closed);
-            self.own_all(closed.drain(..).map(|closed| (closed, closing)), &mut owned);
-            drop(shard);
-            for (closed, backend, _) in owned.drain(..) {
-                total += u64::from(closed.was_session);
-                self.account([(closed, backend)], Some(closing));
-            }
-        }
-        total
-    }
-
-    /// Looks at all entries anew after a timeout has become shorter, shard by shard.
-    pub fn rearm(&self) {
-        let now = self.clock.now();
-        let backends = self.slots.snapshot();
-        let mut look = |slot: Slot| backends.get(slot.index()).and_then(Option::as_deref);
-        for lock in &self.shards {
-            lock.write().rearm(now, &mut look);
-        }
     }
 }
 

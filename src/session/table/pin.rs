@@ -7,7 +7,7 @@ use crate::ids::{SessionHash, Slot};
 use crate::session::table::{Closing, Table};
 
 /// Holds a session while a request or a tunnel of it is under way: it does not expire, and its generation is not
-/// retired. Dropping it touches the session.
+/// retired. Dropping it touches the session, unless the request is one that does not.
 #[must_use = "a pin that is dropped at once holds nothing"]
 pub struct Pin<H: Deref<Target = Table>> {
     pub(super) table: H,
@@ -15,6 +15,8 @@ pub struct Pin<H: Deref<Target = Table>> {
     pub(super) index: u32,
     pub(super) slot: Slot,
     pub(super) scope: u16,
+    pub(super) idle: u32,
+    pub(super) touches: bool,
 }
 
 impl<H: Deref<Target = Table>> Pin<H> {
@@ -33,6 +35,20 @@ impl<H: Deref<Target = Table>> Pin<H> {
         self.scope
     }
 
+    /// Seconds for which the session had been idle when this pin took hold; zero when another request or tunnel of it
+    /// was under way.
+    pub fn idle_before(&self) -> u32 {
+        self.idle
+    }
+
+    /// The request has become a tunnel. That confirms its session and touches it all the while, whatever the request
+    /// was to do; from now on the session ends some time after the last of its tunnels, where its service says so. A
+    /// later rename leaves that behind with the former id, until a tunnel opens by the new one.
+    pub fn become_tunnel(&mut self) {
+        self.touches = true;
+        self.table.note_tunnel(self);
+    }
+
     /// Closes the session: it is not found any more from now on. Its generation is let go with the last pin. False
     /// when somebody closed it before.
     pub fn close(&self, closing: Closing) -> bool {
@@ -49,7 +65,7 @@ impl<H: Deref<Target = Table>> Pin<H> {
 
 impl<H: Deref<Target = Table>> Drop for Pin<H> {
     fn drop(&mut self) {
-        self.table.unpin(self.hash, self.index);
+        self.table.unpin(self.hash, self.index, self.touches);
     }
 }
 

@@ -1,16 +1,22 @@
 //! One shard: a slab of entries, an index over them, and a wheel of one-second slots.
 //!
 //! An entry stays at its place in the slab for as long as it lives, so that a pin can find it again. It is linked into
-//! one wheel slot at a time, by an index in the entry itself; it is never taken out of the middle of a slot's list:
-//! what is found there too early is linked anew, what is found dead is forgotten. A dead entry may be used again while
-//! it is still linked, if the wheel comes by before the new session could expire.
+//! one wheel slot at a time, by an index in the entry itself; but for a session's first tunnel it is never taken out of
+//! the middle of a slot's list: what is found there too early is linked anew, what is found dead is forgotten. A dead
+//! entry may be used again while it is still linked, if the wheel comes by before the new session could expire.
+
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use crate::clock::Seconds;
 use crate::fleet::backend::Backend;
 use crate::ids::{SessionHash, Slot};
-use crate::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::session::table::Closing;
+use crate::session::table::entry::{
+    ALIAS, Before, COUNTED, DEAD, Entry, HIDDEN, LINKED, NONE, Opening, QUEUED, TUNNELED,
+};
+use crate::session::table::once::Once;
 
 /// Entries of a slab's chunk. The slab grows by chunks, so that no growth copies it; a chunk is small, so that a
 /// thousand shards with a session each do not cost megabytes.
@@ -24,117 +30,9 @@ const CHUNK: usize = 2;
 const WHEEL: u32 = 512;
 #[cfg(feature = "loom")]
 const WHEEL: u32 = 4;
-/// The end of a list.
-const NONE: u32 = u32::MAX;
-
-/// Not in use; on the free list, perhaps still linked into the wheel.
-const DEAD: u16 = 1;
-/// Linked into the wheel slot that `armed` names.
-const LINKED: u16 = 2;
-/// Closed while pinned: not in the index any more, freed with its last pin.
-pub(super) const HIDDEN: u16 = 4;
-/// The former id of a renamed session: understood for the grace, counted nowhere.
-pub(super) const ALIAS: u16 = 8;
-/// Holds a count of its generation's gate.
-pub(super) const COUNTED: u16 = 16;
-
-/// A session, or the former id of one.
-#[derive(Debug)]
-pub(super) struct Entry {
-    hash: [u64; 2],
-    slot: u32,
-    last_seen: AtomicU32,
-    /// When it was opened; of a former id, when it was renamed.
-    opened: u32,
-    in_flight: AtomicU16,
-    scope: u16,
-    flags: u16,
-    armed: u16,
-    wheel_next: u32,
-}
-
-#[cfg(not(feature = "loom"))]
-const _: () = assert!(size_of::<Entry>() == 40);
-
-impl Entry {
-    fn dead() -> Self {
-        Self {
-            hash: [u64::from(NONE); 2],
-            slot: 0,
-            last_seen: AtomicU32::new(0),
-            opened: 0,
-            in_flight: AtomicU16::new(0),
-            scope: 0,
-            flags: DEAD,
-            armed: 0,
-            wheel_next: NONE,
-        }
-    }
-
-    pub(super) fn slot(&self) -> Slot {
-        Slot(self.slot)
-    }
-
-    pub(super) fn scope(&self) -> u16 {
-        self.scope
-    }
-
-    pub(super) fn is(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
-
-    pub(super) fn is_pinned(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) != 0
-    }
-
-    /// Notes that it was used; needs no more than the read lock.
-    pub(super) fn touch(&self, now: Seconds) {
-        self.last_seen.store(now.0, Ordering::Relaxed);
-    }
-
-    /// One pin more; false at 65,535 of them. Needs no more than the read lock.
-    pub(super) fn pin(&self) -> bool {
-        let mut pins = self.in_flight.load(Ordering::Relaxed);
-        loop {
-            let Some(more) = pins.checked_add(1) else { return false };
-            match self.in_flight.compare_exchange_weak(pins, more, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => pins = now,
-            }
-        }
-    }
-
-    /// One pin less; true when the last one went from an entry that has to be looked after then.
-    pub(super) fn unpin(&self) -> bool {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.is(HIDDEN | ALIAS)
-    }
-
-    /// The first second in which it is over. A second counts once it has passed whole: errors are in its favour.
-    fn deadline(&self, backend: &Backend, now: Seconds) -> u32 {
-        let lifetimes = &backend.lifetimes;
-        if self.is(ALIAS) {
-            return self.opened.saturating_add(lifetimes.grace()).saturating_add(1);
-        }
-        let seen = if self.is_pinned() { now.0 } else { self.last_seen.load(Ordering::Relaxed) };
-        let idle = seen.saturating_add(lifetimes.idle()).saturating_add(1);
-        idle.min(self.opened.saturating_add(lifetimes.age()).saturating_add(1))
-    }
-
-    /// Whether a former id's grace has passed.
-    pub(super) fn is_past(&self, backend: &Backend, now: Seconds) -> bool {
-        self.deadline(backend, now) <= now.0
-    }
-}
-
-/// What a new entry starts with.
-pub(super) struct Opening {
-    pub(super) hash: SessionHash,
-    pub(super) slot: Slot,
-    pub(super) scope: u16,
-    pub(super) opened: Seconds,
-    /// Whether it starts with one pin.
-    pub(super) pinned: bool,
-}
+/// Places that [`Shard::expire_unconfirmed`] looks at under one lock, and sessions that it closes under one.
+const LOOKS: u32 = 16_384;
+const CLOSES: usize = 256;
 
 /// What became of an entry that was closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +40,8 @@ pub(super) struct Closed {
     pub(super) slot: Slot,
     /// It counted as a session until now.
     pub(super) was_session: bool,
+    /// It counted among those that were seen once.
+    pub(super) was_once: bool,
     /// It is gone from the slab.
     pub(super) freed: bool,
     /// Its count of the gate is to be given back.
@@ -159,15 +59,9 @@ pub(super) enum Renaming {
     Done {
         /// When the session was opened.
         opened: Seconds,
+        /// It had been seen once only until this request.
+        was_once: bool,
     },
-}
-
-/// Why the wheel closed an entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Due {
-    Idle,
-    Age,
-    Grace,
 }
 
 #[derive(Debug, Default)]
@@ -182,6 +76,8 @@ pub(super) struct Shard {
     wheel: Vec<u32>,
     /// The last second whose slot was looked at.
     swept: u32,
+    /// Those that were seen once.
+    pub(super) once: Once,
 }
 
 impl Shard {
@@ -198,7 +94,7 @@ impl Shard {
         &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
-    fn get_mut(&mut self, index: u32) -> &mut Entry {
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
@@ -207,28 +103,30 @@ impl Shard {
         self.index.find(hash.0[0], |&index| self.get(index).hash == hash.0).copied()
     }
 
+    /// Pins an entry for a request that found it; `None` when it has as many pins as are counted. Needs no more than the
+    /// read lock.
+    pub(super) fn pin(&self, index: u32) -> Option<Before> {
+        let before = self.get(index).pin()?;
+        if before.once {
+            self.once.count_down();
+        }
+        Some(before)
+    }
+
     /// Puts an entry in that holds a count of its gate, and links it into the wheel. The hash must not be there.
-    pub(super) fn insert(&mut self, opening: Opening, backend: &Backend, now: Seconds) -> u32 {
+    pub(super) fn insert(&mut self, opening: &Opening, backend: &Backend, now: Seconds) -> u32 {
         let lifetimes = &backend.lifetimes;
-        let soonest = now.0.saturating_add(lifetimes.idle().min(lifetimes.age())).saturating_add(1);
+        let idle = if opening.first { lifetimes.idle().min(lifetimes.unconfirmed()) } else { lifetimes.idle() };
+        let aged = opening.opened.0.saturating_add(lifetimes.age());
+        let soonest = now.0.saturating_add(idle).min(aged).saturating_add(1);
         let index = self.take_place(soonest);
-        let linked = self.get(index).flags & LINKED;
-        let armed = self.get(index).armed;
-        let wheel_next = self.get(index).wheel_next;
-        *self.get_mut(index) = Entry {
-            hash: opening.hash.0,
-            slot: opening.slot.0,
-            last_seen: AtomicU32::new(now.0),
-            opened: opening.opened.0,
-            in_flight: AtomicU16::new(u16::from(opening.pinned)),
-            scope: opening.scope,
-            flags: COUNTED | linked,
-            armed,
-            wheel_next,
-        };
+        self.get_mut(index).open(opening, now);
         self.used += 1;
-        if linked == 0 {
+        if !self.get(index).is(LINKED) {
             self.link(index, soonest);
+        }
+        if opening.first {
+            self.queue_once(index, now);
         }
         let chunks = &self.chunks;
         self.index.insert_unique(opening.hash.0[0], index, |&index| {
@@ -287,38 +185,57 @@ impl Shard {
             return None;
         }
         let (hash, slot, was_session, pinned) = (entry.hash, entry.slot(), !entry.is(ALIAS), entry.is_pinned());
+        let was_once = self.confirm(index);
         if let Ok(found) = self.index.find_entry(hash[0], |&at| at == index) {
             found.remove();
         }
         self.get_mut(index).flags |= HIDDEN;
         let leaves = !pinned && self.free(index);
-        Some(Closed { slot, was_session, freed: !pinned, leaves })
+        Some(Closed { slot, was_session, was_once, freed: !pinned, leaves })
     }
 
-    /// Looks after an entry whose last pin has gone. Whatever stands there by now is treated by its own state, so it
-    /// does not matter if it is another entry than the one that was pinned.
-    pub(super) fn settle(&mut self, index: u32) -> Option<Closed> {
+    /// Counts a session among those that were seen more often; true when it was not.
+    fn confirm(&self, index: u32) -> bool {
+        let was_once = self.get(index).confirm();
+        if was_once {
+            self.once.count_down();
+        }
+        was_once
+    }
+
+    /// Looks after an entry whose last pin has gone: one that was closed or is a former id, or whose time passed while a
+    /// request held it that does not touch it. Whatever stands there by now is treated by its own state, so it does not
+    /// matter if it is another entry than the one that was pinned.
+    pub(super) fn settle(
+        &mut self,
+        index: u32,
+        now: Seconds,
+        look: impl FnOnce(Slot) -> Option<Arc<Backend>>,
+    ) -> Option<(Closed, Option<Closing>)> {
         let entry = self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)?;
         if entry.is(DEAD) || entry.is_pinned() {
             return None;
         }
         let slot = entry.slot();
+        let rest = Closed { slot, was_session: false, was_once: false, freed: false, leaves: true };
         if entry.is(HIDDEN) {
             let leaves = self.free(index);
-            return Some(Closed { slot, was_session: false, freed: true, leaves });
+            return Some((Closed { freed: true, leaves, ..rest }, None));
         }
-        if entry.is(ALIAS) && entry.is(COUNTED) {
+        if entry.is(ALIAS) {
+            let counted = entry.is(COUNTED);
             self.get_mut(index).flags &= !COUNTED;
-            return Some(Closed { slot, was_session: false, freed: false, leaves: true });
+            return counted.then_some((rest, None));
         }
-        None
+        let closing = entry.over(&*look(slot)?, now)?;
+        self.close(index).map(|closed| (closed, Some(closing)))
     }
 
     /// Makes an entry a dead one; true when it held a count of its gate.
     fn free(&mut self, index: u32) -> bool {
         let entry = self.get_mut(index);
         let counted = entry.is(COUNTED);
-        entry.flags = DEAD | (entry.flags & LINKED);
+        entry.flags = DEAD | (entry.flags & (LINKED | QUEUED));
         entry.hash[1] = 0;
         self.put_free(index);
         self.used -= 1;
@@ -327,17 +244,20 @@ impl Shard {
 
     /// Makes a pinned session the former id of another one.
     pub(super) fn make_alias(&mut self, index: u32, now: Seconds) -> Renaming {
-        let entry = self.get_mut(index);
+        let entry = self.get(index);
         if entry.is(HIDDEN | DEAD) {
             return Renaming::Closed;
         }
         if entry.is(ALIAS) {
             return Renaming::Again;
         }
+        // An application changes the id of a request that brought one.
+        let was_once = self.confirm(index);
+        let entry = self.get_mut(index);
         let opened = Seconds(entry.opened);
         entry.flags |= ALIAS;
         entry.opened = now.0;
-        Renaming::Done { opened }
+        Renaming::Done { opened, was_once }
     }
 
     /// Notes that a former id holds a count of the gate again.
@@ -345,12 +265,43 @@ impl Shard {
         self.get_mut(index).flags |= COUNTED;
     }
 
+    /// Notes that a pinned session has a tunnel, which confirms it; true when it had been seen once only.
+    pub(super) fn tunnel(&mut self, index: u32, backend: &Backend, now: Seconds) -> bool {
+        let entry = self.get_mut(index);
+        if entry.is(HIDDEN | DEAD | ALIAS) {
+            return false;
+        }
+        entry.flags |= TUNNELED;
+        let was_once = self.confirm(index);
+        let look = self.get(index).next_look(backend, now);
+        if look < self.due(self.get(index).armed) {
+            self.unlink(index);
+            self.link(index, look);
+        }
+        was_once
+    }
+
+    /// Takes an entry out of the middle of its slot's list: a walk, for what is rare.
+    fn unlink(&mut self, index: u32) {
+        let (slot, after) = (self.get(index).armed as usize, self.get(index).wheel_next);
+        if self.wheel[slot] == index {
+            self.wheel[slot] = after;
+        } else {
+            let mut before = self.wheel[slot];
+            while self.get(before).wheel_next != index {
+                before = self.get(before).wheel_next;
+            }
+            self.get_mut(before).wheel_next = after;
+        }
+        self.get_mut(index).flags &= !LINKED;
+    }
+
     /// Closes what is over by `now`. `look` finds the backend of a slot.
     pub(super) fn expire<'b>(
         &mut self,
         now: Seconds,
         look: &mut impl FnMut(Slot) -> Option<&'b Backend>,
-        closed: &mut Vec<(Closed, Due)>,
+        closed: &mut Vec<(Closed, Closing)>,
     ) {
         if self.wheel.is_empty() {
             self.swept = now.0;
@@ -371,6 +322,7 @@ impl Shard {
                 self.visit(index, now, look, closed);
             }
         }
+        self.sift_if_due();
         self.shrink();
     }
 
@@ -379,7 +331,7 @@ impl Shard {
         index: u32,
         now: Seconds,
         look: &mut impl FnMut(Slot) -> Option<&'b Backend>,
-        closed: &mut Vec<(Closed, Due)>,
+        closed: &mut Vec<(Closed, Closing)>,
     ) {
         let entry = self.get(index);
         if entry.is(DEAD | HIDDEN) {
@@ -387,18 +339,41 @@ impl Shard {
         }
         // A slot is not released while an entry names it.
         let Some(backend) = look(entry.slot()) else { return self.link(index, now.0.saturating_add(1)) };
-        let deadline = entry.deadline(backend, now);
-        if deadline > now.0 {
-            return self.link(index, deadline);
+        match entry.over(backend, now) {
+            Some(closing) => closed.extend(self.close(index).map(|done| (done, closing))),
+            None => {
+                let next = entry.next_look(backend, now);
+                self.link(index, next);
+            }
         }
-        let due = if entry.is(ALIAS) {
-            Due::Grace
-        } else if entry.opened.saturating_add(backend.lifetimes.age()) < now.0 {
-            Due::Age
-        } else {
-            Due::Idle
-        };
-        closed.extend(self.close(index).map(|done| (done, due)));
+    }
+
+    /// Closes what is over by `now` of those that were seen once, from a place on; for when the time that they have has
+    /// become shorter. Returns from where to go on, under the next lock; `None` at the end.
+    pub(super) fn expire_unconfirmed<'b>(
+        &mut self,
+        from: u32,
+        now: Seconds,
+        look: &mut impl FnMut(Slot) -> Option<&'b Backend>,
+        closed: &mut Vec<(Closed, Closing)>,
+    ) -> Option<u32> {
+        if self.once.count() == 0 {
+            return None;
+        }
+        let end = self.places().min(from.saturating_add(LOOKS));
+        for index in from..end {
+            let entry = self.get(index);
+            if entry.is(DEAD | HIDDEN) || !entry.is_once() {
+                continue;
+            }
+            if let Some(closing) = look(entry.slot()).and_then(|backend| entry.over(backend, now)) {
+                closed.extend(self.close(index).map(|done| (done, closing)));
+                if closed.len() >= CLOSES {
+                    return Some(index + 1);
+                }
+            }
+        }
+        (end < self.places()).then_some(end)
     }
 
     /// Closes all entries of these slots (sorted).
@@ -419,8 +394,10 @@ impl Shard {
             let entry = self.get_mut(index);
             entry.flags &= !LINKED;
             if !entry.is(DEAD | HIDDEN) {
-                let deadline = look(entry.slot()).map_or(now.0, |backend| self.get(index).deadline(backend, now));
-                self.link(index, deadline);
+                let entry = self.get(index);
+                let backend = look(entry.slot()).filter(|backend| entry.over(backend, now).is_none());
+                let next = backend.map_or(now.0, |backend| entry.next_look(backend, now));
+                self.link(index, next);
             }
         }
     }
@@ -441,6 +418,7 @@ impl Shard {
         if keep * 2 > self.chunks.len() {
             return;
         }
+        self.sift();
         self.chunks.truncate(keep);
         self.chunks.shrink_to_fit();
         self.free = None;

@@ -1,3 +1,9 @@
+mod eviction;
+mod likeness;
+mod once;
+mod tunnels;
+mod untouched;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,6 +19,9 @@ use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 const IDLE: u64 = 20;
 const AGE: u64 = 900;
 const GRACE: u64 = 5;
+/// Of the services that set them; shorter than `IDLE`.
+const ONCE: u64 = 6;
+const TUNNEL: u64 = 3;
 
 struct World {
     clock: Clock,
@@ -29,17 +38,31 @@ impl World {
     }
 
     fn backend(&self, number: u64, max_age: Option<Duration>) -> Arc<Backend> {
+        self.backend_with(number, |rules| rules.max_age = max_age)
+    }
+
+    /// A backend whose service sets every rule.
+    fn strict(&self, number: u64) -> Arc<Backend> {
+        self.backend_with(number, |rules| {
+            rules.max_age = Some(Duration::from_secs(AGE));
+            rules.unconfirmed_timeout = Duration::from_secs(ONCE);
+            rules.end_with_last_tunnel = Some(Duration::from_secs(TUNNEL));
+        })
+    }
+
+    fn backend_with(&self, number: u64, change: impl FnOnce(&mut SessionRules)) -> Arc<Backend> {
         let rung = Arc::clone(&self.rung);
         let gate = Arc::new(Gate::new(Arc::new(move || {
             rung.fetch_add(1, Ordering::Relaxed);
         })));
-        let rules = SessionRules {
+        let mut rules = SessionRules {
             sources: Vec::new(),
             idle_timeout: Duration::from_secs(IDLE),
-            max_age,
+            max_age: None,
             rename_grace: Duration::from_secs(GRACE),
-            end: Vec::new(),
+            ..crate::config::defaults::session(&ServiceName::new("app"))
         };
+        change(&mut rules);
         self.slots.intern(|slot| Backend {
             slot,
             generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
@@ -49,6 +72,7 @@ impl World {
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             load: Load::new(1),
         })
@@ -67,7 +91,31 @@ impl World {
     }
 
     fn pin(&self, id: u64) -> Option<Pin<Arc<Table>>> {
-        Table::pin(&self.table, hash(id)).expect("few pins")
+        Table::pin(&self.table, hash(id), true).expect("few pins")
+    }
+
+    /// For a request that does not touch its session.
+    fn poll(&self, id: u64) -> Option<Pin<Arc<Table>>> {
+        Table::pin(&self.table, hash(id), false).expect("few pins")
+    }
+
+    /// Whether a session is open; a pin would be a second request.
+    fn is_open(&self, id: u64) -> bool {
+        self.table.shard(hash(id)).read().find(hash(id)).is_some()
+    }
+
+    /// Lets time pass second by second, as it does.
+    fn pass(&self, seconds: u64) -> u64 {
+        let second = |_| {
+            self.advance(1);
+            self.table.expire()
+        };
+        (0..seconds).map(second).sum()
+    }
+
+    fn detach(&self, backend: &Backend) -> u64 {
+        backend.gate.detach();
+        self.table.expire_unconfirmed()
     }
 }
 
@@ -77,6 +125,10 @@ fn hash(id: u64) -> SessionHash {
 
 fn sessions(backend: &Backend) -> u64 {
     backend.sessions.load(Ordering::Relaxed)
+}
+
+fn unconfirmed(backend: &Backend) -> u64 {
+    backend.unconfirmed.load(Ordering::Relaxed)
 }
 
 fn entries(backend: &Backend) -> u64 {
@@ -175,6 +227,23 @@ fn a_former_id_is_past_after_the_grace() {
 }
 
 #[test]
+fn a_new_id_does_not_make_a_session_younger() {
+    let world = World::new(1, 100);
+    let backend = world.backend_with(1, |rules| {
+        rules.idle_timeout = Duration::from_secs(2 * AGE);
+        rules.max_age = Some(Duration::from_secs(AGE));
+    });
+    let pin = world.bind(1, &backend).expect("room");
+    world.pass(AGE - 10);
+    assert!(pin.rename(hash(2), 0));
+    assert_eq!(world.pass(10), 0);
+    assert!(world.is_open(2));
+    world.pass(1);
+    assert!(!world.is_open(2));
+    assert_eq!(world.table.closed_by(Closing::Age), 1);
+}
+
+#[test]
 fn two_answers_that_rename_one_session_both_lead_to_it() {
     let world = World::new(4, 100);
     let backend = world.backend(1, None);
@@ -220,10 +289,10 @@ fn pins_of_one_session_are_counted_and_bounded() {
     let world = World::new(1, 100);
     let backend = world.backend(1, None);
     let mut pins = vec![world.bind(1, &backend).expect("room")];
-    while let Ok(pin) = Table::pin(&world.table, hash(1)) {
+    while let Ok(pin) = Table::pin(&world.table, hash(1), true) {
         pins.push(pin.expect("bound"));
     }
-    assert_eq!(pins.len(), usize::from(u16::MAX));
+    assert_eq!(pins.len(), usize::from(u16::MAX >> 1));
     drop(pins);
     assert!(world.pin(1).is_some());
 }
@@ -240,7 +309,7 @@ fn a_shorter_timeout_reaches_sessions_that_are_armed_for_later() {
         idle_timeout: Duration::from_secs(400),
         max_age: None,
         rename_grace: Duration::from_secs(1),
-        end: Vec::new(),
+        ..crate::config::defaults::session(&ServiceName::new("app"))
     };
     backend.lifetimes.set(&rules);
     world.advance(IDLE + 1);
@@ -292,7 +361,9 @@ fn memory_goes_back_and_places_are_used_again() {
 enum Step {
     Bind(u64, usize),
     Pin(u64),
+    Poll(u64),
     Unpin(usize),
+    Tunnel(usize),
     Rename(usize, u64),
     Close(u64),
     ClosePinned(usize),
@@ -306,6 +377,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..12_u64, 0..3_usize).prop_map(|(id, backend)| Step::Bind(id, backend)),
         4 => (0..12_u64).prop_map(Step::Pin),
+        2 => (0..12_u64).prop_map(Step::Poll),
+        1 => any::<usize>().prop_map(Step::Tunnel),
         4 => any::<usize>().prop_map(Step::Unpin),
         2 => (any::<usize>(), 0..12_u64).prop_map(|(pin, id)| Step::Rename(pin, id)),
         2 => (0..12_u64).prop_map(Step::Close),
@@ -323,23 +396,28 @@ proptest! {
     #[test]
     fn counts_are_right_whatever_happens(steps in prop::collection::vec(step(), 1..80)) {
         let world = World::new(2, 8);
-        let backends: Vec<_> = (1..=3).map(|number| world.backend(number, Some(Duration::from_secs(AGE)))).collect();
+        let backends: Vec<_> = (1..=3).map(|number| world.strict(number)).collect();
         let mut pins: Vec<Pin<Arc<Table>>> = Vec::new();
         for step in steps {
             match step {
                 Step::Bind(id, backend) => pins.extend(world.bind(id, &backends[backend])),
                 Step::Pin(id) => pins.extend(world.pin(id)),
+                Step::Poll(id) => pins.extend(world.poll(id)),
                 Step::Unpin(pin) if !pins.is_empty() => drop(pins.swap_remove(pin % pins.len())),
                 Step::Rename(pin, id) if !pins.is_empty() => drop(pins[pin % pins.len()].rename(hash(id), 0)),
                 Step::ClosePinned(pin) if !pins.is_empty() => drop(pins[pin % pins.len()].close(Closing::Backend)),
-                Step::Unpin(_) | Step::Rename(..) | Step::ClosePinned(_) => {}
+                Step::Tunnel(pin) if !pins.is_empty() => {
+                    let pin = pin % pins.len();
+                    pins[pin].become_tunnel();
+                }
+                Step::Unpin(_) | Step::Tunnel(_) | Step::Rename(..) | Step::ClosePinned(_) => {}
                 Step::Close(id) => drop(world.table.close(hash(id), Closing::Deleted)),
                 Step::CloseSlots(backend) => drop(world.table.close_slots(&[backends[backend].slot], Closing::Drained)),
                 Step::Advance(seconds) => {
                     world.advance(seconds);
                     world.table.expire();
                 }
-                Step::Detach(backend) => backends[backend].gate.detach(),
+                Step::Detach(backend) => drop(world.detach(&backends[backend])),
                 Step::Rearm => world.table.rearm(),
             }
             let mut held: HashMap<Slot, u64> = HashMap::new();
@@ -353,18 +431,20 @@ proptest! {
                 prop_assert!(backend.gate.holders() >= sessions(backend), "an open session holds its generation");
                 prop_assert!(pinned == 0 || backend.gate.holders() > 0, "a pinned one as well, closed or not");
                 prop_assert!(backend.gate.holders() <= sessions(backend) + pinned, "nothing else does");
-                prop_assert!(entries(backend) >= sessions(backend));
+                prop_assert!(entries(backend) >= sessions(backend) && sessions(backend) >= unconfirmed(backend));
                 if sessions(backend) + pinned > 0 {
                     prop_assert!(!backend.gate.retire(), "P3");
                 }
             }
             prop_assert_eq!(total, world.table.sessions());
+            prop_assert_eq!(backends.iter().map(|backend| unconfirmed(backend)).sum::<u64>(), world.table.unconfirmed());
         }
         pins.clear();
         world.advance(5_000);
         world.table.expire();
         for backend in &backends {
             prop_assert_eq!((backend.gate.holders(), sessions(backend), entries(backend)), (0, 0, 0));
+            prop_assert_eq!(unconfirmed(backend), 0);
             backend.gate.detach();
             prop_assert!(backend.gate.retire());
             prop_assert!(world.slots.release(backend.slot));
