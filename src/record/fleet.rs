@@ -1,6 +1,7 @@
 //! What a restart has to know of services, generations and backends.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ pub struct ServiceRecord {
     pub idle_timeout_ms: u64,
     /// The hook that a retirement still owes, should the file no longer name the service.
     pub on_retired: Option<HookRecord>,
+    /// Its rules as the file gave them last, by which its open sessions are found should the file no longer name it;
+    /// opaque here.
+    #[serde(default)]
+    pub rules: Option<Arc<serde_json::Value>>,
     /// Generations that are not retired, ascending by number.
     pub generations: Vec<GenerationRecord>,
     /// The latest generations that are gone, ascending by number.
@@ -214,6 +219,7 @@ pub(crate) mod tests {
                 listed,
                 idle_timeout_ms,
                 on_retired,
+                rules: None,
                 generations,
                 past,
             })

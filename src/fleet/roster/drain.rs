@@ -44,6 +44,7 @@ impl Roster {
                 let Some(generation) = self.lines[line].generation_mut(number) else { continue };
                 if due(generation.unsure_until) {
                     generation.unsure_until = None;
+                    effects.publish = true;
                     effects.tell(FleetEvent::BecameSure(id.clone()));
                 }
                 let (ready_passed, hook_due) = (due(generation.ready_by), due(generation.hook_due));
@@ -146,6 +147,7 @@ impl Roster {
         if !line.in_file && line.generations.is_empty() {
             // Gone from the view as well; only its numbers are kept.
             line.rules = None;
+            line.rules_record = None;
         }
         effects.publish = true;
         effects.tell(FleetEvent::Retired(id));

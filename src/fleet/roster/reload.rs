@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::decide::decide;
 use super::generation::{Generation, Identity, Line, NewSeat, same_set};
+use super::restore::rules_record;
 use super::{Effects, Roster};
 use crate::config::model::{self, Model, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
@@ -214,6 +215,7 @@ impl Line {
             name: service.name.clone(),
             in_file: true,
             rules: None,
+            rules_record: None,
             lifetimes: Arc::new(Lifetimes::new(&service.session)),
             idle_timeout_ms: 0,
             on_retired: None,
@@ -228,6 +230,7 @@ impl Line {
         let idle = if service.session.sources.is_empty() { Duration::ZERO } else { service.session.idle_timeout };
         self.idle_timeout_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         self.on_retired.clone_from(&service.on_retired);
+        self.rules_record = rules_record(service);
     }
 }
 
@@ -257,5 +260,10 @@ impl Generation {
 /// Whether a session may end sooner by the new rules than the table has armed it for.
 fn is_shorter(former: &SessionRules, rules: &SessionRules) -> bool {
     let age = |rules: &SessionRules| rules.max_age.unwrap_or(Duration::MAX);
-    rules.idle_timeout < former.idle_timeout || age(rules) < age(former) || rules.rename_grace < former.rename_grace
+    let tunnel = |rules: &SessionRules| rules.end_with_last_tunnel.unwrap_or(Duration::MAX);
+    rules.idle_timeout < former.idle_timeout
+        || rules.unconfirmed_timeout < former.unconfirmed_timeout
+        || age(rules) < age(former)
+        || tunnel(rules) < tunnel(former)
+        || rules.rename_grace < former.rename_grace
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::Roster;
 use super::generation::{Generation, Identity, Line, NewSeat, Past};
-use crate::config::model::{Address, Hook, SessionRules};
+use crate::config::model::{Address, Hook, Plan, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::Moment;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
+use crate::ids::ServiceName;
 use crate::record::fleet::{
     AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
     StateRecord,
@@ -18,11 +21,17 @@ use crate::record::fleet::{
 impl Roster {
     pub(super) fn restore(&mut self, record: &FleetRecord, now: Moment) {
         for service in &record.services {
+            let rules = service.rules.as_ref().and_then(|rules| rules_of(&service.name, rules));
+            let lifetimes = match &rules {
+                Some(rules) => Lifetimes::new(&rules.session),
+                None => Lifetimes::new(&unlisted(&service.name, service.idle_timeout_ms)),
+            };
             let mut line = Line {
                 name: service.name.clone(),
                 in_file: false,
-                rules: None,
-                lifetimes: Arc::new(Lifetimes::new(&unlisted(service.idle_timeout_ms))),
+                rules: rules.map(Arc::new),
+                rules_record: service.rules.clone(),
+                lifetimes: Arc::new(lifetimes),
                 idle_timeout_ms: service.idle_timeout_ms,
                 on_retired: service.on_retired.as_ref().map(hook),
                 next: service.next,
@@ -60,6 +69,7 @@ impl Roster {
         }
         let served_sessions = line.idle_timeout_ms > 0 && matches!(state, Lifecycle::Active | Lifecycle::Detached);
         generation.unsure_until = served_sessions.then(|| now.millis.saturating_add(line.idle_timeout_ms));
+        generation.was_active = state == Lifecycle::Active;
         match state {
             Lifecycle::Detached => {
                 generation.gate.detach();
@@ -84,6 +94,7 @@ impl Roster {
             listed: line.listed.as_ref().map(|list| list.iter().map(identity_record).collect()),
             idle_timeout_ms: line.idle_timeout_ms,
             on_retired: line.on_retired.as_ref().map(hook_record),
+            rules: line.rules_record.clone(),
             generations: line.generations.iter().map(|generation| generation_record(generation, now)).collect(),
             past: line.past.iter().map(past_record).collect(),
         };
@@ -118,14 +129,32 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
     }
 }
 
+/// Rules as the record keeps them. What does not read is another version's: the service is then known by its numbers
+/// alone, and whoever had a session of it starts over, unless the file still names it.
+fn rules_of(name: &ServiceName, record: &serde_json::Value) -> Option<Service> {
+    match Service::deserialize(record) {
+        Ok(rules) => Some(rules),
+        Err(error) => {
+            tracing::warn!(service = name.as_str(), %error, "the rules of a former run cannot be read");
+            None
+        }
+    }
+}
+
+/// Rules as the record keeps them: all but the plan, which the generations tell better.
+pub(super) fn rules_record(rules: &Service) -> Option<Arc<serde_json::Value>> {
+    let unplanned = Service { plan: Plan::Explicit(Vec::new()), ..rules.clone() };
+    serde_json::to_value(unplanned).ok().map(Arc::new)
+}
+
 /// Rules of a service of which only the record is left: no place to find an id, so no session opens by them.
-fn unlisted(idle_timeout_ms: u64) -> SessionRules {
+fn unlisted(name: &ServiceName, idle_timeout_ms: u64) -> SessionRules {
     SessionRules {
         sources: Vec::new(),
         idle_timeout: Duration::from_millis(idle_timeout_ms),
         max_age: None,
         rename_grace: Duration::ZERO,
-        end: Vec::new(),
+        ..crate::config::defaults::session(name)
     }
 }
 
