@@ -11,7 +11,7 @@ use crate::fleet::gate::{Bell, Gate};
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::slots::Slots;
-use crate::fleet::view::Placement;
+use crate::fleet::view::{GenerationView, Placement};
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
 use crate::sync::atomic::AtomicU64;
 
@@ -30,6 +30,8 @@ pub(super) struct Line {
     /// Of the rules, or of the record of a service that is no longer in the file. Zero without sessions.
     pub(super) idle_timeout_ms: u64,
     pub(super) on_retired: Option<Hook>,
+    /// Of the rules, as the record keeps them.
+    pub(super) rules_record: Option<Arc<serde_json::Value>>,
     /// The lowest number that was never given.
     pub(super) next: GenerationNumber,
     /// The last shorthand list.
@@ -134,6 +136,9 @@ pub(super) struct Generation {
     pub(super) ready_by: Option<u64>,
     /// Until then its counts are not trusted: the start could not recover its bindings.
     pub(super) unsure_until: Option<u64>,
+    /// It was the active one when the gateway started: until its counts are to be trusted, ids that nobody knows
+    /// belong to it.
+    pub(super) was_active: bool,
     /// When it was detached: coarse milliseconds, before zero if a former process did it; and by the wall clock.
     pub(super) detached: Option<(i64, u64)>,
     /// The end was ordered; at this moment it retires whoever is inside.
@@ -174,6 +179,7 @@ impl Generation {
             started_hook: false,
             ready_by: None,
             unsure_until: None,
+            was_active: false,
             detached: None,
             forced: None,
             hook_due: None,
@@ -213,6 +219,11 @@ impl Generation {
         self.forced.is_none() && self.unsure_until.is_some_and(|until| now.millis < until)
     }
 
+    /// As requests see it.
+    pub(super) fn view(&self) -> GenerationView {
+        GenerationView { number: self.number, gate: Arc::clone(&self.gate), placements: self.placements() }
+    }
+
     pub(super) fn detach(&mut self, now: Moment, effects: &mut Effects) {
         self.go(Lifecycle::Detached, now);
         self.detached = Some((i64::try_from(now.millis).unwrap_or(i64::MAX), now.wall));
@@ -242,6 +253,7 @@ impl Generation {
             ending: Arc::clone(&self.ending),
             lifetimes: Arc::clone(l),
             sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             load: Load::new(threads),
         });

@@ -46,7 +46,7 @@ use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment, Note, Obje
 use crate::fleet::gate::{Bell, Gate};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::slots::Slots;
-use crate::fleet::view::{GenerationView, ServiceView, View};
+use crate::fleet::view::{ServiceView, View};
 use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
 use crate::record::fleet::FleetRecord;
 
@@ -200,12 +200,12 @@ impl Roster {
         let services = seen.filter_map(|line| {
             // A service that vanished before the gateway started has no rules, and no session by which to reach it.
             let rules = Arc::clone(line.rules.as_ref()?);
-            let active = line.active().map(|generation| GenerationView {
-                number: generation.number,
-                gate: Arc::clone(&generation.gate),
-                placements: generation.placements(),
+            let active = line.active().map(Generation::view);
+            let unsure = line.generations.iter().find(|generation| {
+                generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
-            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active })
+            let unsure = unsure.map(Generation::view);
+            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure })
         });
         View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot())
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Generation as Listed, Hook, Plan, ReadyCheck,
-    Service, SessionRules, Source, StatePlace,
+    AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Generation as Listed, Hook, IdPlace, Plan,
+    ReadyCheck, Service, SessionRules, Source, StatePlace,
 };
 use crate::fleet::gate::Lease;
 use crate::ids::BackendName;
@@ -27,6 +27,7 @@ pub(crate) fn gateway() -> Gateway {
         health_path: "/.tidegate/ready".to_owned(),
         max_sessions: 1_000,
         expected_sessions: 0,
+        keys: Vec::new(),
         max_connections: 100,
         max_header_size: 32_768,
         max_headers: 100,
@@ -45,11 +46,11 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         hosts: Vec::new(),
         path: "/".to_owned(),
         session: SessionRules {
-            sources: vec![Source::Cookie("SID".to_owned())],
+            sources: vec![Source::of(IdPlace::Cookie("SID".to_owned()))],
             idle_timeout: Duration::from_secs(1_800),
             max_age: None,
             rename_grace: Duration::from_secs(30),
-            end: Vec::new(),
+            ..crate::config::defaults::session(&ServiceName::new("app"))
         },
         plan,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
