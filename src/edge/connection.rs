@@ -1,4 +1,7 @@
 //! What is known of one client connection, shared by its socket, its codec and its requests.
+//!
+//! The state of an exchange that is kept here is HTTP/1.1's, where one follows the other. Over HTTP/2 each stream has its
+//! own ([`crate::edge::stream`]); of the connection they share the peer, the limits and the place among the open ones.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -9,7 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use hyper::upgrade::Upgraded;
+
 use crate::edge::io::ClientIo;
+use crate::edge::stream::Streams;
 use crate::edge::sweep::{Sweep, Wait, Watch};
 use crate::wire::forwarded::Peer;
 use crate::wire::framing::{RequestFraming, Violation};
@@ -56,12 +62,22 @@ pub struct Connection {
     upgrade: RefCell<Option<Upgrade>>,
     /// Whether what the client sends next may belong to another protocol, so that it is not read yet.
     reading_held: Cell<bool>,
+    /// Its streams, if it speaks HTTP/2.
+    streams: Streams,
     /// Counts the connection for as long as anything of it is left, a tunnel included.
     _open: Box<dyn Any>,
 }
 
-/// What becomes of the socket when the codec is done with it after a 101.
-pub type Upgrade = Box<dyn FnOnce(Raw)>;
+/// What becomes of the client's end when the codec is done with it after an upgrade.
+pub type Upgrade = Box<dyn FnOnce(Tunnel)>;
+
+/// The client's end of a tunnel.
+pub enum Tunnel {
+    /// The whole connection, after a 101.
+    Socket(Raw),
+    /// One stream of an HTTP/2 connection, after a 200 to an extended CONNECT (RFC 8441).
+    Stream(Upgraded),
+}
 
 /// A socket given back by the codec, with the bytes that it had read too many.
 pub struct Raw {
@@ -73,6 +89,12 @@ pub struct Raw {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
+    /// No byte has come yet.
+    New,
+    /// What has come may be the beginning of HTTP/2's preface, or of a request.
+    Preface,
+    /// The preface of HTTP/2 has come: the streams have states of their own.
+    Http2,
     /// Between requests; no byte of the next one has come.
     Idle,
     /// In the head of a request.
@@ -96,7 +118,7 @@ impl Connection {
             peer,
             watch,
             limits,
-            state: Cell::new(State::Idle),
+            state: Cell::new(State::New),
             idle_left: Cell::new(first.saturating_sub(PARK_AFTER)),
             framing: RefCell::new(RequestFraming::new(limits.max_header_size, limits.max_headers)),
             violation: Cell::new(None),
@@ -107,6 +129,7 @@ impl Connection {
             interim: RefCell::new(Vec::new()),
             upgrade: RefCell::new(None),
             reading_held: Cell::new(false),
+            streams: Streams::default(),
             _open: open,
         })
     }
@@ -154,6 +177,45 @@ impl Connection {
         }
     }
 
+    /// Whether no byte of a request that is not answered has come.
+    fn is_idle(&self) -> bool {
+        matches!(self.state.get(), State::New | State::Idle)
+    }
+
+    /// What a request on it may take.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its streams; none unless it speaks HTTP/2.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Whether the protocol is still to be found out.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.state.get(), State::New | State::Preface)
+    }
+
+    /// What has come may be the beginning of a preface: the rest has to come within the time for a head.
+    pub(crate) fn preface_began(&self) {
+        if self.state.get() == State::New {
+            self.state.set(State::Preface);
+            self.watch.expect(Wait::Head, self.limits.header_timeout);
+        }
+    }
+
+    /// The whole preface has come.
+    pub(crate) fn preface_came(&self) {
+        self.state.set(State::Http2);
+        self.watch.clear();
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.state.get() == State::Http2
+    }
+
     /// Whether the rest of a request's body is still to come.
     pub fn is_receiving(&self) -> bool {
         self.framing.borrow().in_body()
@@ -162,7 +224,7 @@ impl Connection {
     /// Takes the rest of the idle timeout to wait for the next request without a codec; false when there is none left.
     pub fn park(&self) -> bool {
         let left = self.idle_left.take();
-        let may = self.state.get() == State::Idle && !left.is_zero();
+        let may = self.is_idle() && !left.is_zero();
         if may {
             self.watch.expect(Wait::Request, left);
         }
@@ -171,7 +233,7 @@ impl Connection {
 
     /// The thread drains: an idle connection gets a last short time, for a request may be on its way already.
     pub fn hurry(&self) {
-        if self.state.get() == State::Idle {
+        if self.is_idle() {
             self.idle_left.set(Duration::ZERO);
             self.watch.expect(Wait::Request, LAST_REQUEST);
         }
@@ -255,11 +317,13 @@ impl Connection {
     /// Notes bytes that were read: scans them and keeps the deadlines. `Err(n)` when only the first `n` may pass.
     pub(crate) fn bytes_read(&self, bytes: &[u8]) -> Result<(), usize> {
         match self.state.get() {
-            State::Upgraded => return Ok(()),
-            State::Idle => {
+            State::Upgraded | State::Http2 => return Ok(()),
+            State::New | State::Idle => {
                 self.state.set(State::Head);
                 self.watch.expect(Wait::Head, self.limits.header_timeout);
             }
+            // Its deadline runs since its first byte.
+            State::Preface => self.state.set(State::Head),
             State::Head => {}
             State::Exchange | State::Finishing => self.progressed(),
         }
@@ -286,6 +350,10 @@ impl Connection {
         self.write_blocked.set(false);
         self.flushed.set(false);
         self.progressed();
+        if self.streams.is_leaving() && !self.streams.is_over() {
+            // The last of an answer leaves when its stream is gone already.
+            self.await_streams();
+        }
     }
 
     pub(crate) fn write_blocked(&self) {

@@ -6,24 +6,33 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::edge::connection::Connection;
 use crate::wire::gather;
+use crate::wire::http2::PREFACE;
 
-/// The socket between kernel and codec: every byte read passes the strict scanner, every pause is noted for the
-/// deadlines, and interim responses go out between two responses.
+/// Bytes of a client that are read and thrown away after the end of its HTTP/2 connection.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// The socket between kernel and codec: the first bytes decide about the protocol, every byte of HTTP/1.1 read passes the
+/// strict scanner, every pause is noted for the deadlines, and interim responses go out between two responses.
 #[derive(Debug)]
 pub struct ClientIo {
     stream: TcpStream,
     connection: Rc<Connection>,
+    /// What was read before the protocol was known, if it may be HTTP/2: not given to a codec yet.
+    early: Bytes,
+    /// Bytes that were thrown away after the end.
+    lingered: usize,
 }
 
 impl ClientIo {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, connection: Rc<Connection>) -> Self {
-        Self { stream, connection }
+        Self { stream, connection, early: Bytes::new(), lingered: 0 }
     }
 
     /// The bare socket, for a tunnel or a last word.
@@ -46,6 +55,65 @@ impl ClientIo {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads for HTTP/1.1's codec until it is clear which protocol the client speaks. Ready with bytes when it is
+    /// HTTP/1.1; pending for good when it is HTTP/2, whose codec gets what was read.
+    fn poll_opening(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            let kept = self.early.len();
+            // Shorter than the preface, and so than any codec's buffer.
+            buf.put_slice(&self.early);
+            match Pin::new(&mut self.stream).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) => {}
+                other => {
+                    buf.set_filled(before);
+                    return other;
+                }
+            }
+            let read = &buf.filled()[before..];
+            let has_ended = read.len() == kept;
+            if read.starts_with(PREFACE) {
+                self.connection.preface_came();
+            } else if !has_ended && PREFACE.starts_with(read) {
+                self.connection.preface_began();
+            } else {
+                self.early = Bytes::new();
+                return Poll::Ready(Ok(()));
+            }
+            self.early = Bytes::copy_from_slice(read);
+            buf.set_filled(before);
+            if self.connection.speaks_http2() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads for HTTP/2's codec, which judges by itself.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let length = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early[..length]);
+        self.early.advance(length);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads to the client's end and throws away: closed before, the kernel would answer what still comes with a reset,
+    /// and that would take from the client what it has not read yet.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sink = [0_u8; 4_096];
+        while self.lingered < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut sink);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            match buf.filled().len() {
+                0 => break,
+                read => self.lingered += read,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(_)) => self.connection.bytes_written(),
@@ -58,6 +126,9 @@ impl ClientIo {
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.connection.speaks_http2() {
+            return this.poll_frames(cx, buf);
+        }
         if this.connection.violation().is_some() {
             return refuse(&this.connection);
         }
@@ -77,7 +148,11 @@ impl AsyncRead for ClientIo {
             };
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if this.connection.is_opening() {
+            ready!(this.poll_opening(cx, buf))?;
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        }
         let read = &buf.filled()[before..];
         if read.is_empty() {
             return Poll::Ready(Ok(()));
@@ -138,6 +213,14 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if !this.connection.speaks_http2() {
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        if !this.connection.streams().is_over() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.connection.ended();
+        }
+        this.poll_linger(cx)
     }
 }

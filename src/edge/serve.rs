@@ -18,7 +18,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::edge::connection::{Connection, Limits, Raw};
+use crate::edge::client::Client;
+use crate::edge::connection::{Connection, Limits, Raw, Tunnel};
+use crate::edge::http2;
 use crate::edge::io::ClientIo;
 use crate::edge::sweep::{Sweep, Wait};
 use crate::wire::forwarded::Peer;
@@ -39,8 +41,11 @@ pub trait Answer: 'static {
     fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
-        connection: Rc<Connection>,
+        client: Client,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// Whether clients should go elsewhere with their next request.
+    fn is_leaving(&self) -> bool;
 
     /// Takes note of a request that was refused before it could be answered.
     fn refused(&self, connection: &Connection, status: StatusCode, reason: &str);
@@ -53,6 +58,8 @@ enum End {
     Late(Wait),
     /// What the client sent could be read in two ways, or is too large.
     Violated,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// Serves a connection until either side closes it, a deadline passes, or it is upgraded. Runs to its end even when
@@ -80,6 +87,8 @@ pub async fn serve<A: Answer>(
                     return close(io.into_stream()).await;
                 }
             }
+            // Boxed, as the codec of HTTP/1.1 is.
+            End::Http2 => return Box::pin(http2::serve(raw.io, &connection, &sweep, &answer)).await,
             // Boxed: what is said at an end is rarely long, but would make every connection's task larger.
             end => return Box::pin(finish(end, raw, &connection, &*answer)).await,
         }
@@ -98,7 +107,7 @@ async fn speak<A: Answer>(
         let (answer, connection) = (Rc::clone(answer), Rc::clone(connection));
         hyper::service::service_fn(move |request| {
             connection.exchange_began();
-            let response = Rc::clone(&answer).answer(request, Rc::clone(&connection));
+            let response = Rc::clone(&answer).answer(request, Client::Connection(Rc::clone(&connection)));
             async move { Ok::<_, Infallible>(response.await) }
         })
     };
@@ -162,7 +171,7 @@ async fn finish<A: Answer>(end: End, raw: Raw, connection: &Connection, answer: 
         // The codec leaves the socket open after a 101, and has shut it down otherwise.
         End::Done(Ok(())) => {
             if let Some(upgrade) = connection.take_upgrade() {
-                upgrade(raw);
+                upgrade(Tunnel::Socket(raw));
             } else if connection.is_receiving() {
                 // Answered before all of the request was there, a refused upload for one.
                 linger(raw.io.into_stream()).await;
@@ -181,6 +190,7 @@ async fn finish<A: Answer>(end: End, raw: Raw, connection: &Connection, answer: 
             refuse(raw.io.into_stream(), StatusCode::REQUEST_TIMEOUT, reason).await;
         }
         End::Late(Wait::Request) => close(raw.io.into_stream()).await,
+        End::Http2 => {}
         End::Late(wait) => {
             // In the middle of a response nothing can be said any more; the cut tells the client.
             tracing::debug!(client = %connection.client(), ?wait, blocked = connection.is_write_blocked(), "cut off");
@@ -206,6 +216,9 @@ async fn finish<A: Answer>(end: End, raw: Raw, connection: &Connection, answer: 
 
 /// Whether the connection has to end for a reason that the codec does not know.
 fn ending(connection: &Connection) -> Poll<End> {
+    if connection.speaks_http2() {
+        return Poll::Ready(End::Http2);
+    }
     if connection.violation().is_some() && !connection.in_exchange() && connection.is_flushed() {
         return Poll::Ready(End::Violated);
     }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::fmt;
 
-pub(super) use lines::is_host;
+pub(super) use lines::{is_host, is_target};
 
 /// Bytes of chunk extensions in one body, separators included. hyper's own limit is one byte beyond it.
 const MAX_CHUNK_EXTENSIONS: usize = 16 * 1024;

@@ -7,7 +7,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
-use crate::config::model::Source;
+use crate::config::model::{IdPlace, Source};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -128,6 +128,16 @@ pub fn strip_response(headers: &mut HeaderMap, sources: &[Source]) {
     }
 }
 
+/// Takes out of a trailer section what may not stand in one (RFC 9110 section 6.5.1, RFC 9113 section 8.2.2): framing,
+/// and what ends at this hop.
+pub fn strip_trailers(headers: &mut HeaderMap) {
+    let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST, header::TRAILER];
+    let hop = [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::UPGRADE, header::TE, TIDEGATE_SESSION];
+    for name in framing.iter().chain(&hop) {
+        headers.remove(name);
+    }
+}
+
 fn strip_nominated(headers: &mut HeaderMap, sources: &[Source]) {
     let mut nominated = Vec::new();
     for line in headers.get_all(header::CONNECTION) {
@@ -180,19 +190,20 @@ fn may_be_nominated(name: &HeaderName, sources: &[Source]) -> bool {
         header::RANGE,
     ];
     let text = name.as_str();
-    let is_session = |source: &Source| matches!(source, Source::Header(session) if session == name);
+    let is_session = |source: &Source| matches!(&source.place, IdPlace::Header(session) if session == name);
     // The fields of a WebSocket's handshake go with its upgrade.
     let is_family = ["x-forwarded-", "x-real-ip", "sec-", OWN_PREFIX].iter().any(|family| text.starts_with(family));
     !NEVER.contains(name) && !is_family && !sources.iter().any(is_session)
 }
 
 /// The protocol to which a request asks to switch, or a 101 response switches: Upgrade with `Connection: upgrade`, in
-/// HTTP/1.1 (RFC 9110 section 7.8).
+/// HTTP/1.1 (RFC 9110 section 7.8) or in a head of HTTP/2 that [`translate`](super::http2::translate) has given them to,
+/// for its codec refuses both.
 ///
 /// `None` for HTTP/2 over cleartext and for TLS, alone or in a list: a tunnel would carry requests past the gateway that
 /// it neither routes nor checks. Such a request goes on without its Upgrade, which a server may always ignore.
 pub fn upgrade_requested(version: Version, headers: &HeaderMap) -> Option<&HeaderValue> {
-    if version != Version::HTTP_11 {
+    if !matches!(version, Version::HTTP_11 | Version::HTTP_2) {
         return None;
     }
     let mut lines = headers.get_all(header::UPGRADE).into_iter();
@@ -222,7 +233,7 @@ pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 pub fn add_via(headers: &mut HeaderMap, version: Version) {
     let value = match version {
         Version::HTTP_10 => "1.0 tidegate",
-        Version::HTTP_2 => "2 tidegate",
+        Version::HTTP_2 => "2.0 tidegate",
         _ => "1.1 tidegate",
     };
     headers.append(header::VIA, HeaderValue::from_static(value));
@@ -262,7 +273,7 @@ mod tests {
 
     fn request(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = map(lines);
-        strip_request(&mut headers, &[Source::Header(HeaderName::from_static("mcp-session-id"))]);
+        strip_request(&mut headers, &[Source::of(IdPlace::Header(HeaderName::from_static("mcp-session-id")))]);
         headers
     }
 

@@ -10,4 +10,5 @@ pub mod framing;
 pub mod gather;
 pub mod head;
 pub mod hop;
+pub mod http2;
 pub mod websocket;

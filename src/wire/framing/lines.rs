@@ -105,6 +105,11 @@ pub(super) fn check_request_line(text: &[u8]) -> Checked<bool> {
     }
 }
 
+/// Whether all bytes may stand in a request target.
+pub(in crate::wire) fn is_target(target: &[u8]) -> bool {
+    target.iter().all(|&byte| is(TARGET, byte))
+}
+
 /// Cuts a header or trailer line into its name and its value, which is to be trimmed (RFC 9112 section 5).
 pub(super) fn check_field(text: &[u8]) -> Checked<(&[u8], &[u8])> {
     let name = token_length(text);
