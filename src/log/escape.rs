@@ -1,5 +1,7 @@
 //! Bytes of strangers, made harmless for a line of a log.
 
+use std::ops::Range;
+
 /// Stands for what was left out.
 pub(super) const ELLIPSIS: &str = "…";
 
@@ -146,17 +148,55 @@ pub(super) enum Piece<'a> {
     Masked,
 }
 
+/// Which query parameters may carry session ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameters<'a> {
+    /// Those of these names.
+    Named(&'a [&'a str]),
+    /// Whichever: nobody knows whose request it is.
+    All,
+}
+
+impl Parameters<'_> {
+    /// Whether there are any.
+    pub(super) fn is_some(self) -> bool {
+        self != Parameters::Named(&[])
+    }
+
+    fn hides(self, name: &[u8]) -> bool {
+        match self {
+            // A name can be percent-encoded itself; those who do so have something to hide.
+            Parameters::Named(names) => name.contains(&b'%') || names.iter().any(|hidden| hidden.as_bytes() == name),
+            Parameters::All => true,
+        }
+    }
+}
+
 /// Splits a target (or a whole URL) into what may be shown and values that may be session ids: that of every path
 /// parameter (`;jsessionid=…`, its `;` and `=` percent-encoded or not, also when a URL is itself a query's value),
-/// and those of the query parameters called `names`. It hides too much rather than too little.
-pub(super) fn masked<'a>(text: &'a [u8], names: &[&str], mut piece: impl FnMut(Piece<'a>)) {
-    if memchr::memchr2(b';', b'%', text).is_none() && (names.is_empty() || memchr::memchr(b'?', text).is_none()) {
+/// those of the query parameters that are `hidden`, and the `segment` of the path, given by its place. It hides too
+/// much rather than too little.
+pub(super) fn masked<'a>(
+    text: &'a [u8],
+    hidden: Parameters<'_>,
+    segment: Option<&Range<usize>>,
+    mut piece: impl FnMut(Piece<'a>),
+) {
+    let may_hide = hidden.is_some() && memchr::memchr(b'?', text).is_some();
+    if segment.is_none() && !may_hide && memchr::memchr2(b';', b'%', text).is_none() {
         piece(Piece::Plain(text));
         return;
     }
     let mut shown = 0;
     let mut at = 0;
     while at < text.len() {
+        if let Some(segment) = segment.filter(|segment| segment.start == at && segment.end > at) {
+            piece(Piece::Plain(&text[shown..at]));
+            piece(Piece::Masked);
+            at = segment.end.min(text.len());
+            shown = at;
+            continue;
+        }
         let (name_starts, is_parameter) = match text[at] {
             b'%' => (at + encoded(&text[at..], b'b').unwrap_or(1), encoded(&text[at..], b'b').is_some()),
             b';' => (at + 1, true),
@@ -168,7 +208,7 @@ pub(super) fn masked<'a>(text: &'a [u8], names: &[&str], mut piece: impl FnMut(P
         };
         at = name_starts;
         let Some((name, value_starts)) = name(text, name_starts) else { continue };
-        if is_parameter || names.iter().any(|masked| masked.as_bytes() == name) {
+        if is_parameter || hidden.hides(name) {
             piece(Piece::Plain(&text[shown..value_starts]));
             piece(Piece::Masked);
             shown = value_ends(text, value_starts);
@@ -222,7 +262,7 @@ mod tests {
 
     fn shown(text: &str, names: &[&str]) -> String {
         let mut out = String::new();
-        masked(text.as_bytes(), names, |piece| match piece {
+        masked(text.as_bytes(), Parameters::Named(names), None, |piece| match piece {
             Piece::Plain(bytes) => out.push_str(std::str::from_utf8(bytes).unwrap()),
             Piece::Masked => out.push_str(ELLIPSIS),
         });
@@ -255,6 +295,21 @@ mod tests {
         assert_eq!(shown("/a?sid=1", &[]), "/a?sid=1");
         assert_eq!(shown("/a?side=1&b", &["sid"]), "/a?side=1&b");
         assert_eq!(shown("/sid=1", &["sid"]), "/sid=1");
+    }
+
+    #[test]
+    fn masks_every_parameter_of_a_stranger_and_the_segment_of_an_id() {
+        let shown = |text: &str, segment: Option<Range<usize>>| {
+            let mut out = String::new();
+            masked(text.as_bytes(), Parameters::All, segment.as_ref(), |piece| match piece {
+                Piece::Plain(bytes) => out.push_str(std::str::from_utf8(bytes).unwrap()),
+                Piece::Masked => out.push_str(ELLIPSIS),
+            });
+            out
+        };
+        assert_eq!(shown("/a?sid=1&b=2", None), "/a?sid=…&b=…");
+        assert_eq!(shown("/kernels/abc/channels", Some(9..12)), "/kernels/…/channels");
+        assert_eq!(shown("/kernels/abc", Some(9..99)), "/kernels/…");
     }
 
     proptest! {

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use http::Version;
 
+pub use crate::log::escape::Parameters;
 use crate::log::escape::{self, Piece};
 use crate::log::stamp::Stamp;
 
@@ -55,8 +57,24 @@ pub struct Exchange<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// Why the gateway itself answered, or what went wrong behind the head.
     pub error: Option<&'a str>,
-    /// Query parameters that carry session ids; their values are masked.
-    pub mask_query: &'a [&'a str],
+    /// Where session ids may stand in target and referrer, so that they are masked.
+    pub hidden: Hidden<'a>,
+}
+
+/// Where a target and a referrer may carry session ids, beside path parameters, all of which are masked.
+#[derive(Clone, Copy, Debug)]
+pub struct Hidden<'a> {
+    /// Query parameters.
+    pub parameters: Parameters<'a>,
+    /// The place of a path segment in the target.
+    pub target: Option<&'a Range<usize>>,
+    /// The place of a path segment in the referrer.
+    pub referer: Option<&'a Range<usize>>,
+}
+
+impl Hidden<'_> {
+    /// Nowhere.
+    pub const NOTHING: Hidden<'static> = Hidden { parameters: Parameters::Named(&[]), target: None, referer: None };
 }
 
 /// What is known of an exchange's session.
@@ -115,7 +133,7 @@ pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange<'_>
     out.extend_from_slice(b"\",\"method\":\"");
     bounded(out, exchange.method.as_bytes(), NAME, escape::json);
     out.extend_from_slice(b"\",\"target\":\"");
-    target(out, exchange.target.as_bytes(), TARGET, exchange.mask_query, escape::json);
+    target(out, exchange.target.as_bytes(), TARGET, (exchange.hidden.parameters, exchange.hidden.target), escape::json);
     out.extend_from_slice(b"\",\"version\":\"");
     out.extend_from_slice(protocol(exchange.version));
     out.extend_from_slice(b"\",\"host\":\"");
@@ -146,7 +164,7 @@ pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange<'_>
     out.extend_from_slice(exchange.session.as_str().as_bytes());
     if let Some(referer) = exchange.referer {
         out.extend_from_slice(b"\",\"referer\":\"");
-        target(out, referer, REFERER, exchange.mask_query, escape::json);
+        target(out, referer, REFERER, (exchange.hidden.parameters, exchange.hidden.referer), escape::json);
     }
     if let Some(agent) = exchange.user_agent {
         out.extend_from_slice(b"\",\"user_agent\":\"");
@@ -167,7 +185,13 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange
     out.extend_from_slice(b"] \"");
     bounded(out, exchange.method.as_bytes(), NAME, escape::combined);
     out.push(b' ');
-    target(out, exchange.target.as_bytes(), TARGET, exchange.mask_query, escape::combined);
+    target(
+        out,
+        exchange.target.as_bytes(),
+        TARGET,
+        (exchange.hidden.parameters, exchange.hidden.target),
+        escape::combined,
+    );
     out.push(b' ');
     out.extend_from_slice(protocol(exchange.version));
     out.extend_from_slice(b"\" ");
@@ -176,7 +200,9 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange
     escape::decimal(out, exchange.response_bytes);
     out.extend_from_slice(b" \"");
     match exchange.referer {
-        Some(referer) => target(out, referer, REFERER, exchange.mask_query, escape::combined),
+        Some(referer) => {
+            target(out, referer, REFERER, (exchange.hidden.parameters, exchange.hidden.referer), escape::combined)
+        }
         None => out.push(b'-'),
     }
     out.extend_from_slice(b"\" \"");
@@ -224,13 +250,16 @@ fn word(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn target(out: &mut Vec<u8>, text: &[u8], limit: usize, names: &[&str], escape: Escape) {
+/// Where ids may stand in one text.
+type Places<'a> = (Parameters<'a>, Option<&'a Range<usize>>);
+
+fn target(out: &mut Vec<u8>, text: &[u8], limit: usize, (parameters, segment): Places<'_>, escape: Escape) {
     // Cut before masking: the limit is on what a stranger sent, and a value that is cut in two is masked all the same.
     let kept = &text[..text.len().min(limit)];
-    if names.is_empty() && escape::is_plain(kept) {
+    if !parameters.is_some() && segment.is_none() && escape::is_plain(kept) {
         out.extend_from_slice(kept);
     } else {
-        escape::masked(kept, names, |piece| match piece {
+        escape::masked(kept, parameters, segment, |piece| match piece {
             Piece::Plain(bytes) => escape(out, bytes),
             Piece::Masked => out.extend_from_slice(escape::ELLIPSIS.as_bytes()),
         });

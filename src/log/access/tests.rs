@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::log::SessionMark;
+use crate::log::line::Hidden;
 
 fn exchange(target: &str) -> Exchange<'_> {
     Exchange {
@@ -26,7 +27,7 @@ fn exchange(target: &str) -> Exchange<'_> {
         referer: None,
         user_agent: None,
         error: None,
-        mask_query: &[],
+        hidden: Hidden::NOTHING,
     }
 }
 

@@ -24,7 +24,7 @@ fn sample<'a>() -> Exchange<'a> {
         referer: Some(b"http://shop.example.com/;jsessionid=F00"),
         user_agent: Some(b"curl/7.88.1"),
         error: None,
-        mask_query: &[],
+        hidden: Hidden::NOTHING,
     }
 }
 
@@ -114,7 +114,7 @@ proptest! {
             wall_ms, client, method: &method, target: &target, version: Version::HTTP_10, host: &host, status,
             request_bytes, response_bytes, duration_us, service: &service, generation, backend: backend.as_deref(),
             session: SessionMark::Lost, referer: referer.as_deref(), user_agent: user_agent.as_deref(),
-            error: error.as_deref(), mask_query: &["sid"],
+            error: error.as_deref(), hidden: Hidden { parameters: Parameters::Named(&["sid"]), target: None, referer: None },
         };
         let line = write(&exchange, super::json);
         let back: Value = serde_json::from_str(&line).unwrap();
