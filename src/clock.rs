@@ -93,6 +93,11 @@ pub fn wall_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Wall time as whole seconds since 1970.
+pub fn wall_seconds() -> u64 {
+    wall_millis() / 1_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,17 +10,21 @@ use parking_lot::Mutex;
 
 use crate::config::model::{AccessLogTarget, Gateway};
 use crate::control::{Front, Prepared, Sessions};
+use crate::daemon::keys;
 use crate::daemon::serving::Serving;
 use crate::edge::listener;
 use crate::ids::Slot;
 use crate::log::{AccessLog, OwnLog};
+use crate::proxy::thread::Shared;
+use crate::session::seal::KeyRing;
 use crate::session::table::{Closing, Table};
+use crate::store::Store;
 
 /// The doors of the house: which addresses are open, and where the logs go.
-#[derive(Debug)]
 pub(super) struct Doors {
     serving: Arc<Serving>,
-    table: Arc<Table>,
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
     access_log: Arc<AccessLog>,
     own_log: OwnLog,
     open: Mutex<Option<Gateway>>,
@@ -31,19 +35,26 @@ pub(super) struct Doors {
 pub(super) struct Change {
     added: Vec<(SocketAddr, Vec<TcpListener>)>,
     removed: Vec<SocketAddr>,
+    ring: KeyRing,
     gateway: Gateway,
 }
 
 impl Doors {
     /// Doors that are all closed.
-    pub(super) fn new(serving: Arc<Serving>, table: Arc<Table>, access_log: Arc<AccessLog>, own_log: OwnLog) -> Self {
-        Self { serving, table, access_log, own_log, open: Mutex::new(None) }
+    pub(super) fn new(
+        serving: Arc<Serving>,
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+        access_log: Arc<AccessLog>,
+        own_log: OwnLog,
+    ) -> Self {
+        Self { serving, shared, store, access_log, own_log, open: Mutex::new(None) }
     }
 
     /// Binds what is new and tries what could fail later.
     ///
     /// # Errors
-    /// An address is taken, or a log cannot be opened: the operator's to solve. Nothing has changed then.
+    /// An address is taken, or a log or a key cannot be opened: the operator's to solve. Nothing has changed then.
     pub(super) fn prepare_change(&self, gateway: &Gateway) -> io::Result<Change> {
         let open = self.open.lock();
         let before: BTreeSet<SocketAddr> = open.iter().flat_map(|gateway| gateway.listen.iter().copied()).collect();
@@ -66,12 +77,15 @@ impl Doors {
         }
         crate::log::own::check(&gateway.log).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let removed = before.difference(&wanted).copied().collect();
-        Ok(Change { added, removed, gateway: gateway.clone() })
+        let life = keys::life(self.shared.fleet.view().services.iter().map(|service| &service.rules));
+        let ring = keys::read(&*self.store, gateway, life).map_err(io::Error::other)?;
+        Ok(Change { added, removed, ring, gateway: gateway.clone() })
     }
 
     /// Opens what is new, then closes what is gone.
     pub(super) fn commit_change(&self, change: Change) {
-        let Change { added, removed, gateway } = change;
+        let Change { added, removed, ring, gateway } = change;
+        self.shared.ring.store(Arc::new(ring));
         let mut open = self.open.lock();
         for (address, sockets) in added {
             self.serving.listen(sockets);
@@ -93,7 +107,7 @@ impl Doors {
                 tracing::error!(%error, "the log directive stays as it was");
             }
         }
-        self.table.set_max(gateway.max_sessions);
+        self.shared.table.set_max(gateway.max_sessions);
         *open = Some(gateway);
     }
 }
@@ -127,6 +141,10 @@ impl Sessions for TableSessions {
 
     fn close_slots(&self, slots: &[Slot]) {
         self.0.close_slots(slots, Closing::Drained);
+    }
+
+    fn expire_unconfirmed(&self) {
+        self.0.expire_unconfirmed();
     }
 
     fn rearm(&self) {

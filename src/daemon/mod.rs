@@ -6,6 +6,7 @@
 //! Invariants: nothing listens before the first view is published; what is in flight outlives the listeners; the state is written before the process ends.
 
 mod doors;
+mod keys;
 pub mod serving;
 mod source;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -86,6 +88,7 @@ pub fn run(file: &Path) -> Result<(), RunError> {
         StatePlace::Memory => Arc::new(Memory::new(gateway.token_file.clone())?),
     };
     let key = HashKey::from_bytes(store.hash_key()?);
+    let ring = keys::read(&*store, &gateway, keys::life(loaded.model.services.iter()))?;
     let clock = Clock::boot();
     let slots = Arc::new(Slots::new());
     let fleet = Arc::new(Fleet::new(Arc::clone(&gateway), Arc::clone(&slots)));
@@ -95,6 +98,7 @@ pub fn run(file: &Path) -> Result<(), RunError> {
         table: Arc::clone(&table),
         scopes: Arc::new(Scopes::new()),
         key,
+        ring: ArcSwap::from_pointee(ring),
         clock: clock.clone(),
         leaving: AtomicBool::new(false),
     });
@@ -103,7 +107,13 @@ pub fn run(file: &Path) -> Result<(), RunError> {
     })?);
     let lines = (0..gateway.threads).map(|_| access_log.lines()).collect();
     let serving = Arc::new(Serving::start(&shared, lines)?);
-    let doors = Arc::new(Doors::new(Arc::clone(&serving), Arc::clone(&table), Arc::clone(&access_log), own_log));
+    let doors = Arc::new(Doors::new(
+        Arc::clone(&serving),
+        Arc::clone(&shared),
+        Arc::clone(&store),
+        Arc::clone(&access_log),
+        own_log,
+    ));
     let parts = Parts {
         clock,
         fleet: Arc::clone(&fleet),
@@ -184,6 +194,7 @@ impl House {
         let admin = self.admin(phase, until(stopped.clone())).await?;
         let control = tokio::task::spawn_local(control.run(until(stopped)));
         tokio::task::spawn_local(hangups);
+        tokio::task::spawn_local(keys::renew(Arc::clone(&self.store), Arc::clone(&self.shared)));
         open();
         daemon.send_replace(Phase::Running);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "running");

@@ -54,6 +54,7 @@ impl StatusSource {
             durable: status.durable && self.durable,
             unsure: status.services.iter().any(|service| service.unsure),
             sessions: self.table.sessions(),
+            unconfirmed: self.table.unconfirmed(),
             connections: self.connections.total() as u64,
         };
         let services = status.services.into_iter().map(|status| service(status, now)).collect();
@@ -97,6 +98,7 @@ fn retired(past: &PastStatus) -> api::Generation {
         state: Lifecycle::Retired,
         since: past.since,
         sessions: 0,
+        unconfirmed: 0,
         requests: 0,
         tunnels: 0,
         deadline: None,
@@ -113,6 +115,7 @@ fn generation(status: GenerationStatus, now: jiff::Timestamp) -> api::Generation
         state: status.state,
         since: status.since,
         sessions: status.sessions,
+        unconfirmed: status.unconfirmed,
         requests: status.requests,
         tunnels: status.tunnels,
         deadline,
@@ -132,6 +135,7 @@ fn backend(status: BackendStatus) -> api::Backend {
         },
         ready: status.ready,
         sessions: status.sessions,
+        unconfirmed: status.unconfirmed,
         requests: status.requests,
         tunnels: status.tunnels,
     }

@@ -4,82 +4,136 @@ use std::ops::ControlFlow;
 
 use http::HeaderMap;
 
+use crate::clock;
+use crate::config::model::{IdPlace, SessionRules};
 use crate::fleet::balance;
 use crate::fleet::gate::Lease;
-use crate::fleet::view::ServiceView;
+use crate::fleet::view::{GenerationView, ServiceView};
 use crate::ids::{SessionHash, Slot};
 use crate::log::line::SessionMark;
 use crate::proxy::exchange::{Exchange, Hold};
+use crate::proxy::issue;
 use crate::proxy::reply::Refusal;
 use crate::proxy::thread::{Snapshot, TableHandle};
-use crate::session::identify;
+use crate::session::identify::{self, Candidate, Target};
+use crate::session::seal::Ticket;
 use crate::session::table::{Pin, Table, TooManyPins};
 
 /// How often a request asks for a newer view when the gate of the active generation refuses it. Each refusal means
 /// that a roll has just been published, so the second try succeeds unless rolls follow one another within it.
 const VIEW_TRIES: usize = 16;
 
+/// What the request itself says of its session, beside the one that was found.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// The id that nobody knows, where the session of the request is not bound.
+    pub unknown: Option<Unknown>,
+    /// What the gateway's own cookie says, if it is genuine.
+    pub ticket: Option<Ticket>,
+}
+
+/// An id that nobody knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Unknown {
+    /// Its hash.
+    pub hash: SessionHash,
+    /// Whether it is bound at the head of a successful answer.
+    pub adopts: bool,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To the backend that the exchange names by now.
+    Forward,
+    /// Nowhere: the client asks the gateway to end its session, see [`crate::proxy::switch`].
+    Switch,
+}
+
 /// Assigns the request to a backend and takes hold of its generation.
 ///
 /// # Errors
 /// No service answers to host and path, or the one that does takes nothing new at present.
-pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, path: &str) -> Result<(), Refusal> {
-    let mut unknown = None;
+pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: Target<'_>) -> Result<Way, Refusal> {
     let snapshot = Snapshot::clone(&exchange.snapshot);
-    let routed = snapshot.route(host, path);
+    let routed = snapshot.route(host, target.path);
     let &[index, ..] = routed else { return Err(Refusal::NoService) };
+    let switches = snapshot.services[index].rules.session.switch.as_deref() == Some(target.path);
+    let mut claim = Claim::default();
     // Services that stood at this place and vanished from the file still serve the sessions that they have.
     for &index in routed {
-        let in_file = exchange.snapshot.services[index].in_file;
-        match find(exchange, index, headers)? {
-            Found::Bound(pin) => {
-                exchange.serve(index);
-                return use_bound(exchange, index, pin);
-            }
-            Found::Unknown(hash) if in_file => unknown = Some(hash),
-            Found::Unknown(_) | Found::None => {}
+        let service = &snapshot.services[index];
+        let (pin, said) = find(exchange, service, headers, target)?;
+        if let Some(pin) = pin {
+            exchange.serve(index);
+            exchange.claim = said;
+            use_bound(exchange, index, pin)?;
+            return Ok(if switches { Way::Switch } else { Way::Forward });
+        }
+        if service.in_file {
+            claim = said;
         }
     }
     exchange.serve(index);
-    exchange.mark = if unknown.is_some() { SessionMark::Unknown } else { SessionMark::None };
-    let lease = open(exchange, unknown)?;
+    if switches {
+        return Ok(Way::Switch);
+    }
+    exchange.mark = if claim.unknown.is_some() { SessionMark::Unknown } else { SessionMark::None };
+    exchange.claim = claim;
+    let lease = open(exchange)?;
     exchange.hold = Hold::Lease(lease);
-    Ok(())
-}
-
-enum Found {
-    Bound(Pin<TableHandle>),
-    /// Ids, none of them bound; the first one's hash.
-    Unknown(SessionHash),
-    None,
+    Ok(Way::Forward)
 }
 
 /// Looks each id that the request carries up; the first bound one wins.
-fn find(exchange: &Exchange, index: usize, headers: &HeaderMap) -> Result<Found, Refusal> {
-    let service = &exchange.snapshot.services[index];
-    let thread = &exchange.thread;
-    let mut found = Found::None;
-    let mut refused = false;
-    identify::candidates(&service.rules.session, headers, &mut |id| {
-        let hash = thread.shared.key.hash(service.name.as_str(), id);
-        match Table::pin(&thread.table, hash) {
+fn find(
+    exchange: &Exchange,
+    service: &ServiceView,
+    headers: &HeaderMap,
+    target: Target<'_>,
+) -> Result<(Option<Pin<TableHandle>>, Claim), Refusal> {
+    let rules = &service.rules.session;
+    let shared = &exchange.thread.shared;
+    let mut claim = Claim::default();
+    let mut found = Ok(None);
+    identify::candidates(rules, target, headers, &mut |Candidate { source, id }| {
+        let source = &rules.sources[source];
+        let (hash, ticket) = match &source.place {
+            IdPlace::Issued(_) => match shared.ring.load().open(&rules.space, &id) {
+                Some(ticket) => (shared.key.hash(&rules.space, &ticket.id), Some(ticket)),
+                None => return ControlFlow::Continue(()),
+            },
+            _ => (shared.key.hash(&rules.space, &id), None),
+        };
+        match Table::pin(&exchange.thread.table, hash, touches(rules, target.path)) {
             Ok(Some(pin)) => {
-                found = Found::Bound(pin);
+                claim = Claim { unknown: None, ticket };
+                found = Ok(Some(pin));
                 ControlFlow::Break(())
             }
             Ok(None) => {
-                if matches!(found, Found::None) {
-                    found = Found::Unknown(hash);
+                match ticket {
+                    // Not in the table: a session that closed. Only a table that may lack some asks further.
+                    Some(ticket) => claim.ticket = claim.ticket.take().or(Some(ticket)),
+                    None => {
+                        let adopts = source.adopts || rules.adopt_until.is_some_and(|until| clock::wall() < until);
+                        claim.unknown.get_or_insert(Unknown { hash, adopts });
+                    }
                 }
                 ControlFlow::Continue(())
             }
             Err(TooManyPins) => {
-                refused = true;
+                found = Err(Refusal::TooManyOfSession);
                 ControlFlow::Break(())
             }
         }
     });
-    if refused { Err(Refusal::TooManyOfSession) } else { Ok(found) }
+    found.map(|pin| (pin, claim))
+}
+
+/// Whether a request to this path says that somebody uses the session.
+fn touches(rules: &SessionRules, path: &str) -> bool {
+    !rules.no_touch.iter().any(|pattern| pattern.matches(path))
 }
 
 fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Result<(), Refusal> {
@@ -100,15 +154,22 @@ fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Re
 }
 
 /// Asks the active generation's gate, and again under a newer view if a roll came between.
-fn open(exchange: &mut Exchange, unknown: Option<SessionHash>) -> Result<Lease, Refusal> {
+///
+/// A service whose table may lack sessions takes the request as one of those first: an id that nobody knows belongs to
+/// the generation that was active, and the gateway's own cookie names its backend itself (promise P3).
+fn open(exchange: &mut Exchange) -> Result<Lease, Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().ok_or(Refusal::NoService)?;
         if !service.in_file {
             return Err(Refusal::Leaving);
         }
+        if let Some((slot, lease)) = resume(exchange, service) {
+            exchange.use_backend(slot);
+            return Ok(lease);
+        }
         let Some(active) = &service.active else { return Err(Refusal::NotReady) };
         if let Some(lease) = active.gate.enter() {
-            let slot = choose(service, unknown).ok_or(Refusal::NotReady)?;
+            let slot = choose(active, exchange.claim.unknown).ok_or(Refusal::NotReady)?;
             exchange.use_backend(slot);
             return Ok(lease);
         }
@@ -122,11 +183,22 @@ fn open(exchange: &mut Exchange, unknown: Option<SessionHash>) -> Result<Lease, 
     Err(Refusal::NotReady)
 }
 
+/// Where a request belongs whose session the table may have lost.
+fn resume(exchange: &Exchange, service: &ServiceView) -> Option<(Slot, Lease)> {
+    let former = service.unsure.as_ref()?;
+    if let Some(backend) = exchange.claim.ticket.as_ref().and_then(|ticket| issue::backend(exchange, service, ticket)) {
+        return Some((backend.slot, backend.gate.join()?));
+    }
+    exchange.claim.unknown?;
+    let slot = choose(former, exchange.claim.unknown)?;
+    Some((slot, former.gate.join()?))
+}
+
 /// An unknown id stays at one backend even without an entry; everything else goes where there is least to do.
-fn choose(service: &ServiceView, unknown: Option<SessionHash>) -> Option<Slot> {
-    let placements = &service.active.as_ref()?.placements;
+fn choose(generation: &GenerationView, unknown: Option<Unknown>) -> Option<Slot> {
+    let placements = &generation.placements;
     let placement = match unknown {
-        Some(hash) => balance::rendezvous(placements, hash),
+        Some(unknown) => balance::rendezvous(placements, unknown.hash),
         None => balance::random_two(placements, |below| fastrand::usize(..below)),
     };
     Some(placement?.backend.slot)

@@ -1,11 +1,11 @@
 //! Bodies of both directions, with what hangs on their end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 
-use crate::edge::connection::Connection;
+use crate::edge::client::Client;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::interim::Interim;
+use crate::wire::hop;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum BodyError {
     /// The client stopped sending, or what it sent is not framed as it must be.
     #[error("the client broke its request off: {0}")]
     Client(hyper::Error),
+    /// The client reset its stream, with a code that says no error.
+    #[error("the client reset its request's stream before its end")]
+    Reset,
     /// More bytes than `max_body_size`.
     #[error("the request's body is larger than max_body_size")]
     TooLarge,
@@ -48,6 +52,28 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// Whether its last byte has been handed on.
     pub complete: Cell<bool>,
+    /// Where it comes from; here, so that the exchange can let go of it while the backend's connection does not.
+    incoming: RefCell<Option<Incoming>>,
+    /// The task of the backend's connection, when it waits for the next piece from a stream.
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Upload {
+    /// Gives up what has not been handed on: the answer is over. The backend's connection closes, unless it has got the
+    /// whole; what is left of the stream is for its owner.
+    pub fn abandon(&self) -> Option<Incoming> {
+        let incoming = self.incoming.take()?;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+        (!incoming.is_end_stream()).then_some(incoming)
+    }
+}
+
+/// Whether there is no body, or nothing of it that could still come.
+pub fn is_over(incoming: &Incoming) -> bool {
+    // A stream with a length ends with its last byte; the frame that says so may come later.
+    incoming.is_end_stream() || incoming.size_hint().exact() == Some(0)
 }
 
 /// A request's body on its way to a backend.
@@ -62,8 +88,7 @@ pub enum RequestBody {
 /// The client's side of a request's body.
 #[derive(Debug)]
 pub struct ClientBody {
-    incoming: Incoming,
-    connection: Rc<Connection>,
+    connection: Client,
     upload: Rc<Upload>,
     left: u64,
     /// Held back until the backend wants it (Expect: 100-continue, RFC 9110 section 10.1.1).
@@ -75,19 +100,22 @@ impl RequestBody {
     /// Wraps the client's body. `most` bytes may come; `response_timeout` begins with its last byte.
     pub fn new(
         incoming: Incoming,
-        connection: &Rc<Connection>,
+        connection: &Client,
         upload: &Rc<Upload>,
         most: Option<u64>,
         response_timeout: Duration,
         hold: Option<Arc<Interim>>,
     ) -> Self {
-        if incoming.is_end_stream() {
+        if is_over(&incoming) {
             upload.complete.set(true);
+            if connection.is_stream() && !incoming.is_end_stream() {
+                upload.incoming.replace(Some(incoming));
+            }
             return RequestBody::Empty;
         }
+        upload.incoming.replace(Some(incoming));
         RequestBody::Client(Box::new(ClientBody {
-            incoming,
-            connection: Rc::clone(connection),
+            connection: connection.clone(),
             upload: Rc::clone(upload),
             left: most.unwrap_or(u64::MAX),
             hold,
@@ -108,8 +136,19 @@ impl Body for RequestBody {
             }
             body.hold = None;
         }
-        match ready!(Pin::new(&mut body.incoming).poll_frame(cx)) {
+        let mut slot = body.upload.incoming.borrow_mut();
+        let Some(incoming) = &mut *slot else { return Poll::Ready(Some(Err(BodyError::Unwanted))) };
+        let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            if body.connection.is_stream() {
+                body.upload.waiting.replace(Some(cx.waker().clone()));
+            }
+            return Poll::Pending;
+        };
+        let is_over = is_over(incoming);
+        drop(slot);
+        match next {
             Some(Ok(frame)) => {
+                body.connection.received();
                 if let Some(data) = frame.data_ref() {
                     let length = data.len() as u64;
                     body.upload.bytes.set(body.upload.bytes.get() + length);
@@ -121,7 +160,7 @@ impl Body for RequestBody {
                         }
                     }
                 }
-                if body.incoming.is_end_stream() {
+                if is_over {
                     body.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -129,6 +168,11 @@ impl Body for RequestBody {
             Some(Err(error)) => {
                 body.upload.broken.set(true);
                 Poll::Ready(Some(Err(BodyError::Client(error))))
+            }
+            // The codec takes a reset without an error for the end; passed on, a part would become the whole.
+            None if body.connection.is_stream() && !is_over => {
+                body.upload.broken.set(true);
+                Poll::Ready(Some(Err(BodyError::Reset)))
             }
             None => {
                 body.finish();
@@ -140,14 +184,16 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Empty => true,
-            RequestBody::Client(body) => body.incoming.is_end_stream(),
+            RequestBody::Client(body) => body.upload.incoming.borrow().as_ref().is_some_and(Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Client(body) => body.incoming.size_hint(),
+            RequestBody::Client(body) => {
+                body.upload.incoming.borrow().as_ref().map_or_else(SizeHint::default, Body::size_hint)
+            }
         }
     }
 }
@@ -157,6 +203,16 @@ impl ClientBody {
     fn finish(&mut self) {
         if !self.upload.complete.replace(true) && !self.connection.is_answering() {
             self.connection.expect_response(self.response_timeout);
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        // Nobody asks for the rest: the codec of HTTP/1.1 has to know at once, for it decides whether the connection goes
+        // on behind the answer. A stream ends with its exchange.
+        if !self.connection.is_stream() {
+            drop(self.upload.incoming.take());
         }
     }
 }
@@ -221,9 +277,11 @@ impl Body for ResponseBody {
                     return Poll::Ready(Some(Err(BodyError::Ended)));
                 }
                 match ready!(Pin::new(incoming).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
+                    Some(Ok(mut frame)) => {
                         if let Some(data) = frame.data_ref() {
                             exchange.sent(data.len());
+                        } else if let Some(trailers) = frame.trailers_mut() {
+                            hop::strip_trailers(trailers);
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,16 +12,23 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::clock;
-use crate::edge::connection::Connection;
+use crate::config::model::IdPlace;
+use crate::edge::client::Client;
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::ServiceView;
 use crate::ids::Slot;
 use crate::log::line::{self as access, SessionMark};
+use crate::proxy::assign::Claim;
 use crate::proxy::body::{RequestBody, Upload};
 use crate::proxy::interim::Interim;
 use crate::proxy::thread::{Snapshot, TableHandle, Thread};
+use crate::session::identify;
 use crate::session::table::Pin;
+use crate::wire::forwarded::is_in;
+
+/// Query parameters whose values the log hides; as many sources as a service may have.
+const MOST_HIDDEN: usize = 16;
 
 /// What the log shows for a client that left before its answer, as nginx does.
 const CLIENT_LEFT: u16 = 499;
@@ -41,14 +49,16 @@ pub enum Hold {
 pub struct Exchange {
     /// The serving thread.
     pub thread: Rc<Thread>,
-    /// The client's connection.
-    pub connection: Rc<Connection>,
+    /// The client's connection, or its stream of one.
+    pub connection: Client,
     /// The view under which the request is served.
     pub snapshot: Snapshot,
     /// What keeps the generation alive.
     pub hold: Hold,
     /// How the request's session was found.
     pub mark: SessionMark,
+    /// What the request says of its session by itself.
+    pub claim: Claim,
     /// How the request's body went.
     pub upload: Rc<Upload>,
     /// What holds the request's body back, when the answer came without asking for it.
@@ -56,6 +66,7 @@ pub struct Exchange {
     /// Whether a tunnel has taken the exchange over.
     pub tunnel: bool,
     client: IpAddr,
+    by_tls: bool,
     service: Option<usize>,
     slot: Option<Slot>,
     /// `None` until the answer's head is there.
@@ -81,15 +92,17 @@ struct Seen {
 
 impl Exchange {
     /// Begins an exchange for a parsed head.
-    pub fn begin(thread: Rc<Thread>, connection: Rc<Connection>, parts: &Parts) -> Box<Self> {
+    pub fn begin(thread: Rc<Thread>, connection: Client, parts: &Parts) -> Box<Self> {
         let snapshot = thread.snapshot();
-        let client = connection.client();
+        let client = connection.address();
         Box::new(Self {
             thread,
             connection,
             snapshot,
             hold: Hold::Nothing,
             mark: SessionMark::None,
+            claim: Claim::default(),
+            by_tls: false,
             upload: Rc::default(),
             unwanted: None,
             tunnel: false,
@@ -118,9 +131,26 @@ impl Exchange {
         self.snapshot = self.thread.snapshot();
     }
 
-    /// Notes who asks, where a trusted peer says that it is somebody else.
-    pub fn asked_by(&mut self, client: IpAddr) {
+    /// Notes who asks and how, where a trusted peer says that it is somebody else.
+    pub fn asked_by(&mut self, client: IpAddr, by_tls: bool) {
         self.client = client;
+        self.by_tls = by_tls;
+    }
+
+    /// Whether the client came by TLS, be it to a trusted peer in front.
+    pub fn came_by_tls(&self) -> bool {
+        self.by_tls
+    }
+
+    /// Whether the file says of such a request that it opens no session.
+    pub fn is_exempt(&self) -> bool {
+        let Some(service) = self.service() else { return false };
+        let agent = || self.seen.user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        service.rules.session.no_session.iter().any(|exemption| {
+            exemption.path.as_ref().is_none_or(|pattern| pattern.matches(self.seen.target.path()))
+                && exemption.user_agent.as_ref().is_none_or(|part| names(agent(), part))
+                && (exemption.from.is_empty() || is_in(&exemption.from, self.client))
+        })
     }
 
     /// Notes the service, by its place in the view at hand.
@@ -160,6 +190,9 @@ impl Exchange {
 
     /// Turns the request into a tunnel: it is counted as one from here on.
     pub fn become_tunnel(&mut self) {
+        if let Hold::Pin(pin) = &mut self.hold {
+            pin.become_tunnel();
+        }
         if let Some(backend) = self.backend() {
             backend.load.request_ended(self.thread.index);
             backend.load.tunnel_opened(self.thread.index);
@@ -169,7 +202,9 @@ impl Exchange {
 
     /// Notes the status of the response.
     pub fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+        let is_upgrade = self.connection.is_stream() && status == StatusCode::SWITCHING_PROTOCOLS;
+        // HTTP/2 says so otherwise (RFC 8441 section 5).
+        self.status = Some(if is_upgrade { StatusCode::OK } else { status });
         self.connection.answer_began();
     }
 
@@ -211,6 +246,11 @@ impl Exchange {
     }
 }
 
+/// Whether a field's value has a part, which is in lower case, without regard to case.
+fn names(value: &[u8], part: &str) -> bool {
+    value.windows(part.len().max(1)).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+}
+
 impl Exchange {
     fn log(&self) {
         fn text(value: Option<&HeaderValue>) -> &str {
@@ -218,6 +258,25 @@ impl Exchange {
         }
         let backend = self.backend();
         let seen = &self.seen;
+        let mut names = [""; MOST_HIDDEN];
+        let parameters = match self.service() {
+            Some(service) => {
+                let queries = service.rules.session.sources.iter().filter_map(|source| match &source.place {
+                    IdPlace::Query(name) => Some(name.as_str()),
+                    _ => None,
+                });
+                let mut count = 0;
+                for (place, name) in names.iter_mut().zip(queries) {
+                    *place = name;
+                    count += 1;
+                }
+                access::Parameters::Named(&names[..count])
+            }
+            // Nobody knows where its ids stand.
+            None => access::Parameters::All,
+        };
+        let referer = seen.referer.as_ref().map(HeaderValue::as_bytes);
+        let (target_id, referer_id) = (self.id_in(seen.target.path()), referer.and_then(|url| self.id_in_url(url)));
         let line = access::Exchange {
             wall_ms: clock::wall_millis(),
             client: self.client,
@@ -233,12 +292,33 @@ impl Exchange {
             generation: backend.map(|backend| backend.generation.number.0),
             backend: backend.map(|backend| backend.name.as_str()),
             session: self.mark,
-            referer: seen.referer.as_ref().map(HeaderValue::as_bytes),
+            referer,
             user_agent: seen.user_agent.as_ref().map(HeaderValue::as_bytes),
             error: self.fault,
-            mask_query: &[],
+            hidden: access::Hidden { parameters, target: target_id.as_ref(), referer: referer_id.as_ref() },
         };
         self.thread.lines.borrow_mut().record(&line);
+    }
+
+    /// The place of an id that is a segment of the path.
+    fn id_in(&self, path: &str) -> Option<Range<usize>> {
+        let sources = &self.service()?.rules.session.sources;
+        let segment = sources.iter().find_map(|source| match &source.place {
+            IdPlace::PathSegment(template) => identify::segment(path, template),
+            _ => None,
+        })?;
+        let start = segment.as_ptr() as usize - path.as_ptr() as usize;
+        Some(start..start + segment.len())
+    }
+
+    /// The same for the path of a whole URL.
+    fn id_in_url(&self, url: &[u8]) -> Option<Range<usize>> {
+        let url = std::str::from_utf8(url).ok()?;
+        let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+        let start = authority + url[authority..].find('/')?;
+        let end = url[start..].find(['?', '#']).map_or(url.len(), |end| start + end);
+        let found = self.id_in(&url[start..end])?;
+        Some(start + found.start..start + found.end)
     }
 }
 
@@ -246,6 +326,12 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.tunnel {
             self.connection.exchange_ended();
+        }
+        if self.connection.is_stream() {
+            // The deadlines of a connection of HTTP/1.1 end what is left of a request; a stream has none any more.
+            if let Some(rest) = self.upload.abandon() {
+                self.connection.leave_rest(rest);
+            }
         }
         if let Some(unwanted) = self.unwanted.take() {
             unwanted.give_up();

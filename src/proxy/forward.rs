@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
@@ -18,12 +18,13 @@ use crate::config::model::{Address, Service};
 use crate::edge::sweep::Wait;
 use crate::ids::Slot;
 use crate::proxy::assign;
-use crate::proxy::body::RequestBody;
+use crate::proxy::body::{self, RequestBody};
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::interim::Interim;
+use crate::proxy::issue;
 use crate::proxy::reply::Refusal;
 use crate::upstream::pool::{Checkout, Limits, RawBackend};
-use crate::wire::hop;
+use crate::wire::{hop, websocket};
 
 /// A pooled connection that has been idle for longer may be one that the backend is closing at this moment: what can
 /// not be sent twice is not sent over it.
@@ -36,6 +37,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(
 const MOST_OFFERS: usize = 3;
 /// How long a request's body is held back for a backend that never says 100 (RFC 9110 section 10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A backend's answer: its head has arrived.
 pub struct Answered {
@@ -66,7 +69,11 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         return Err(Refusal::BodyTooLarge);
     }
     let upgrade = hop::upgrade_requested(parts.version, &parts.headers).cloned();
-    let has_body = !hyper::body::Body::is_end_stream(&incoming);
+    let has_body = !body::is_over(&incoming);
+    // The handshake is then between the gateway and the backend (RFC 8441 section 5).
+    let key =
+        parts.headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| upgrade.is_some() && exchange.connection.is_stream());
+    let accept = key.and_then(|key| key.to_str().ok()).map(websocket::accept_key);
     let expects = has_body && parts.headers.get(header::EXPECT).is_some_and(is_continue);
     let interim = (parts.version == Version::HTTP_11).then(Interim::new);
     let hold = interim.as_ref().filter(|_| expects);
@@ -128,6 +135,9 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         }
         match send(exchange, &mut sender, request, interim.as_deref(), expects).await? {
             Ok(response) => {
+                if let Some(accept) = &accept {
+                    check_handshake(&response, accept)?;
+                }
                 let unwanted = interim.filter(|interim| expects && !interim.has_gone_on());
                 return Ok(Answered { response, sender, raw, unwanted });
             }
@@ -144,6 +154,23 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                 }
             }
         }
+    }
+}
+
+/// Whether the answer to a handshake of the gateway's own may go on to a client to whom every 2xx says that the WebSocket
+/// is open: a 101 to our key (RFC 6455 section 4.1), or a refusal.
+fn check_handshake(response: &Response<Incoming>, accept: &str) -> Result<(), Refusal> {
+    let is_ours = || {
+        let mut lines = response.headers().get_all(header::SEC_WEBSOCKET_ACCEPT).into_iter();
+        let is_websocket = hop::upgrade_requested(response.version(), response.headers())
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        is_websocket && lines.next().is_some_and(|line| line == accept) && lines.next().is_none()
+    };
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS if is_ours() => Ok(()),
+        StatusCode::SWITCHING_PROTOCOLS => Err(Refusal::Handshake),
+        status if status.is_success() => Err(Refusal::Handshake),
+        _ => Ok(()),
     }
 }
 
@@ -194,6 +221,7 @@ fn outgoing(
         None => return Err(Refusal::Target),
     };
     hop::strip_request(&mut parts.headers, &rules.session.sources);
+    issue::withhold(&mut parts.headers, &rules.session);
     hop::add_via(&mut parts.headers, parts.version);
     if let Some(protocol) = upgrade {
         hop::set_upgrade(&mut parts.headers, protocol);
@@ -207,8 +235,11 @@ fn outgoing(
         parts.headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Refusal::Target)?);
     }
     let host = parts.headers.get(header::HOST).cloned();
-    let client = exchange.connection.peer.apply(&mut parts.headers, host.as_ref(), trusted);
-    exchange.asked_by(client);
+    let client = exchange.connection.peer().apply(&mut parts.headers, host.as_ref(), trusted);
+    // The field is the gateway's own word by now.
+    let by_tls =
+        parts.headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    exchange.asked_by(client, by_tls);
     if host.is_none() {
         let host = exchange.backend().and_then(|backend| match &backend.address {
             address @ Address::Tcp { .. } => HeaderValue::from_str(&address.to_string()).ok(),
@@ -278,7 +309,7 @@ async fn send(
     expects: bool,
 ) -> Result<Result<Response<Incoming>, Failure>, Refusal> {
     let mut sending = pin!(sender.try_send_request(request));
-    let mut patience = pin!(expects.then(|| tokio::time::sleep(CONTINUE_WAIT)));
+    let mut patience = pin!((expects && interim.is_some()).then(|| tokio::time::sleep(CONTINUE_WAIT)));
     let connection = &exchange.connection;
     poll_fn(|cx| {
         if let Some(interim) = interim {
@@ -302,12 +333,12 @@ async fn send(
         if exchange.must_end() {
             return Poll::Ready(Err(Refusal::Ended));
         }
-        if connection.watch.has_fired(Wait::Response) {
-            connection.watch.fired();
+        if connection.watch().has_fired(Wait::Response) {
+            connection.watch().fired();
             return Poll::Ready(Err(Refusal::Late));
         }
-        if connection.watch.has_fired(Wait::Body) {
-            connection.watch.fired();
+        if connection.watch().has_fired(Wait::Body) {
+            connection.watch().fired();
             return Poll::Ready(Err(Refusal::BodyStalled));
         }
         Poll::Pending

@@ -4,24 +4,27 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 
 use crate::clock;
+use crate::edge::client::Client;
 use crate::edge::connection::Connection;
 use crate::edge::serve::Answer;
 use crate::log::line::{self as access, SessionMark};
+use crate::proxy::assign::Way;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::thread::Thread;
-use crate::proxy::{assign, forward, respond};
-use crate::wire::hop;
+use crate::proxy::{assign, forward, respond, switch};
+use crate::session::identify::Target;
+use crate::wire::{hop, http2};
 
 impl Answer for Thread {
     type Body = ResponseBody;
 
-    async fn answer(self: Rc<Self>, request: Request<Incoming>, connection: Rc<Connection>) -> Response<ResponseBody> {
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, connection: Client) -> Response<ResponseBody> {
         let thread = Rc::clone(&self);
         let mut response = self.exchange(request, connection).await;
         if thread.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -29,6 +32,10 @@ impl Answer for Thread {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    fn is_leaving(&self) -> bool {
+        Thread::is_leaving(self)
     }
 
     fn refused(&self, connection: &Connection, status: StatusCode, reason: &str) {
@@ -51,30 +58,34 @@ impl Answer for Thread {
             referer: None,
             user_agent: None,
             error: Some(reason),
-            mask_query: &[],
+            hidden: access::Hidden::NOTHING,
         });
     }
 }
 
 impl Thread {
     /// From a request's head to the head of its answer.
-    async fn exchange(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        connection: Rc<Connection>,
-    ) -> Response<ResponseBody> {
-        let (parts, incoming) = request.into_parts();
+    async fn exchange(self: Rc<Self>, request: Request<Incoming>, connection: Client) -> Response<ResponseBody> {
+        let (mut parts, incoming) = request.into_parts();
+        let legible = match parts.version {
+            Version::HTTP_2 => http2::translate(&mut parts, connection.connection().limits().max_headers),
+            _ => Ok(()),
+        };
         let mut exchange = Exchange::begin(self, connection, &parts);
+        if let Err(malformed) = legible {
+            return reply::refuse(Refusal::Malformed(malformed), &parts.headers, exchange);
+        }
         if parts.uri.path() == exchange.snapshot.gateway.health_path {
             let leaving = exchange.thread.is_leaving();
             return reply::health(leaving, exchange);
         }
-        let admitted = admit(&parts).and_then(|()| {
-            let host = host(&parts);
-            assign::assign(&mut exchange, &parts.headers, &host, parts.uri.path())
-        });
-        if let Err(refusal) = admitted {
-            return reply::refuse(refusal, &parts.headers, exchange);
+        let host = host(&parts.uri, parts.headers.get(header::HOST));
+        let target = Target::of(&parts.uri);
+        let assigned = admit(&parts).and_then(|()| assign::assign(&mut exchange, &parts.headers, &host, target));
+        match assigned {
+            Ok(Way::Forward) => {}
+            Ok(Way::Switch) => return switch::switch(exchange, &parts, &host),
+            Err(refusal) => return reply::refuse(refusal, &parts.headers, exchange),
         }
         let asked = respond::Asked::of(&parts);
         match forward::forward(&mut exchange, parts, incoming).await {
@@ -99,11 +110,11 @@ fn admit(parts: &Parts) -> Result<(), Refusal> {
 
 /// The host that the request is for, in lower case and without a port: the target's own (RFC 9112 section 3.2.2),
 /// or that of the Host field, which the edge has found to be one and well formed.
-fn host(parts: &Parts) -> Cow<'_, str> {
-    let host = match parts.uri.host() {
+pub(super) fn host<'a>(target: &'a Uri, field: Option<&'a HeaderValue>) -> Cow<'a, str> {
+    let host = match target.host() {
         Some(host) => host,
         None => {
-            let value = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+            let value = field.and_then(|host| host.to_str().ok()).unwrap_or("");
             without_port(value)
         }
     };
@@ -162,7 +173,14 @@ mod tests {
             ("http://A.example/x", Some("b.example"), "a.example"),
             ("/", None, ""),
         ] {
-            assert_eq!(host(&parts(target, field)), expected, "{target} {field:?}");
+            assert_eq!(
+                {
+                    let parts = parts(target, field);
+                    host(&parts.uri, parts.headers.get(header::HOST)).into_owned()
+                },
+                expected,
+                "{target} {field:?}"
+            );
         }
     }
 }

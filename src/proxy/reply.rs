@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
+use crate::wire::http2::Malformed;
 
 /// Why a request was not forwarded, or its answer not passed on. Says whose fault it is and whether to try again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +15,8 @@ pub enum Refusal {
     Connect,
     /// Client: neither a path, an absolute URI nor `*`.
     Target,
+    /// Client: an HTTP/2 head that cannot be said in HTTP/1.1.
+    Malformed(Malformed),
     /// Client: a declared or actual body above `max_body_size`.
     BodyTooLarge,
     /// Client: the body broke off or is badly framed.
@@ -26,6 +29,12 @@ pub enum Refusal {
     NoService,
     /// Client: more requests of one session at one time than are counted.
     TooManyOfSession,
+    /// Client: the switch is asked by POST only.
+    SwitchMethod,
+    /// Client: a page of another origin asks for the switch.
+    SwitchOrigin,
+    /// Client: the switch leads to paths of its own host only.
+    SwitchTarget,
     /// Operator: the service is leaving and takes no new session.
     Leaving,
     /// Operator or backend: no generation is ready yet.
@@ -38,6 +47,8 @@ pub enum Refusal {
     Late,
     /// Backend: the length of its answer could be read in two ways.
     Ambiguous,
+    /// Backend: what it answered to a WebSocket's handshake does not open one.
+    Handshake,
     /// Backend: the connection broke, or what it answered is no HTTP.
     Broken,
 }
@@ -46,8 +57,12 @@ impl Refusal {
     /// The status that the client gets.
     pub fn status(self) -> StatusCode {
         match self {
-            Refusal::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::Target | Refusal::BodyBroken | Refusal::Hasty => StatusCode::BAD_REQUEST,
+            Refusal::Connect | Refusal::SwitchMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::SwitchOrigin => StatusCode::FORBIDDEN,
+            Refusal::SwitchTarget | Refusal::Target | Refusal::BodyBroken | Refusal::Hasty => StatusCode::BAD_REQUEST,
+            Refusal::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refusal::Malformed(Malformed::Protocol) => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Refusal::NoService => StatusCode::NOT_FOUND,
@@ -56,7 +71,7 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Refusal::Late => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::Ambiguous | Refusal::Broken => StatusCode::BAD_GATEWAY,
+            Refusal::Ambiguous | Refusal::Handshake | Refusal::Broken => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -64,6 +79,7 @@ impl Refusal {
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::Connect => "this gateway does not tunnel to other hosts",
+            Refusal::Malformed(malformed) => malformed.reason(),
             Refusal::Target => "the request target is neither a path nor an absolute URI",
             Refusal::BodyTooLarge => "the request's body is larger than this service takes",
             Refusal::BodyBroken => "the request's body broke off or is badly framed",
@@ -71,12 +87,16 @@ impl Refusal {
             Refusal::BodyStalled => "the request's body did not move for too long",
             Refusal::NoService => "no service answers to this host and path",
             Refusal::TooManyOfSession => "too many requests of this session are under way",
+            Refusal::SwitchMethod => "moving to the newest version is asked for by POST",
+            Refusal::SwitchOrigin => "moving to the newest version is asked for by a page of this site only",
+            Refusal::SwitchTarget => "after moving to the newest version a path of this site follows, such as /cart",
             Refusal::Leaving => "this service takes no new sessions any more",
             Refusal::NotReady => "this service is not ready yet; try again in a moment",
             Refusal::Ended => "the version of the application that had this request has been shut down; try again",
             Refusal::Unreachable => "the server behind this gateway cannot be reached; try again in a moment",
             Refusal::Late => "the server behind this gateway did not answer in time",
             Refusal::Ambiguous => "the server behind this gateway gave an answer whose length is not clear",
+            Refusal::Handshake => "the server behind this gateway did not open the WebSocket",
             Refusal::Broken => "the server behind this gateway broke the connection off",
         }
     }
@@ -89,13 +109,18 @@ impl Refusal {
             Refusal::TooManyOfSession => Some("1"),
             Refusal::Connect
             | Refusal::Target
+            | Refusal::Malformed(_)
             | Refusal::BodyTooLarge
             | Refusal::BodyBroken
             | Refusal::BodyStalled
             | Refusal::Hasty
             | Refusal::NoService
+            | Refusal::SwitchMethod
+            | Refusal::SwitchOrigin
+            | Refusal::SwitchTarget
             | Refusal::Late
             | Refusal::Ambiguous
+            | Refusal::Handshake
             | Refusal::Broken => None,
         }
     }

@@ -1,30 +1,29 @@
 //! The head of a backend's answer: what it teaches about the session, and what of it goes on to the client.
 
-use std::mem;
-use std::rc::Rc;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
-use crate::clock;
-use crate::config::model::SessionRules;
-use crate::fleet::gate::Lease;
-use crate::ids::SessionHash;
-use crate::log::line::SessionMark;
+use crate::config::model::{IdPlace, SessionRules};
 use crate::proxy::body::ResponseBody;
-use crate::proxy::exchange::{Exchange, Hold};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Answered;
 use crate::proxy::reply::{self, Refusal};
-use crate::proxy::tunnel;
-use crate::session::learn::{self, Verdict};
-use crate::session::table::{Bind, Closing, Table};
+use crate::proxy::{issue, lesson, pipeline, tunnel};
+use crate::session::identify::Target;
+use crate::session::seal::Ticket;
 use crate::wire::hop;
+
+/// Says which generation answered and which one is the newest: `app@7; newest=9`.
+const GENERATION: HeaderName = HeaderName::from_static("tidegate-generation");
 
 /// What of the request is still needed when the answer comes.
 pub struct Asked {
     method: Method,
-    path: http::Uri,
+    target: http::Uri,
+    host: Option<HeaderValue>,
     accept: Option<HeaderValue>,
     upgrade: Option<HeaderValue>,
 }
@@ -35,7 +34,8 @@ impl Asked {
         let upgrade = hop::upgrade_requested(parts.version, &parts.headers);
         Self {
             method: parts.method.clone(),
-            path: parts.uri.clone(),
+            target: parts.uri.clone(),
+            host: parts.headers.get(header::HOST).cloned(),
             accept: parts.headers.get(header::ACCEPT).cloned(),
             upgrade: upgrade.cloned(),
         }
@@ -46,11 +46,27 @@ impl Asked {
         self.accept.iter().map(|accept| (header::ACCEPT, accept.clone())).collect()
     }
 
+    /// What was asked for.
+    pub(super) fn target(&self) -> Target<'_> {
+        Target::of(&self.target)
+    }
+
+    /// The host that was asked for, in lower case and without a port.
+    pub(super) fn host(&self) -> Cow<'_, str> {
+        pipeline::host(&self.target, self.host.as_ref())
+    }
+
     /// Whether this exchange ends its session by a rule of the file.
-    fn ends(&self, rules: &SessionRules, status: StatusCode) -> bool {
+    ///
+    /// Where path parameters carry ids, a client without cookies asks for `/logout;jsessionid=…`: that is `/logout`, too.
+    pub(super) fn ends(&self, rules: &SessionRules, status: StatusCode) -> bool {
+        let path = self.target.path();
+        let has_parameters = rules.sources.iter().any(|source| matches!(source.place, IdPlace::PathParameter(_)));
+        let bare = if has_parameters { path.split(';').next().unwrap_or(path) } else { path };
         (status.is_success() || status.is_redirection())
             && rules.end.iter().any(|rule| {
-                rule.path == self.path.path() && rule.method.as_ref().is_none_or(|method| *method == self.method)
+                rule.path.as_deref().is_none_or(|end| end == path || end == bare)
+                    && rule.method.as_ref().is_none_or(|method| *method == self.method)
             })
     }
 }
@@ -68,10 +84,12 @@ pub fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -
         );
         return reply::refuse(Refusal::Ambiguous, &asked.accept(), exchange);
     }
-    take_lesson(&mut exchange, &parts.headers, asked, status);
+    let ticket = lesson::take(&mut exchange, &parts.headers, asked, status);
     let protocol = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| parts.headers.remove(header::UPGRADE)).flatten();
-    let sources = exchange.service().map_or(&[][..], |service| &service.rules.session.sources);
-    hop::strip_response(&mut parts.headers, sources);
+    if let Some(rules) = exchange.service().map(|service| Arc::clone(&service.rules)) {
+        hop::strip_response(&mut parts.headers, &rules.session.sources);
+        speak_for_the_gateway(&exchange, &rules.session, ticket, status, &mut parts.headers);
+    }
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(raw), Some(protocol), Some(_)) = (raw, protocol, &asked.upgrade) else {
             exchange.fail("the backend switched protocols unasked");
@@ -93,6 +111,31 @@ pub fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -
         exchange.connection.expect_body(timeout);
     }
     Response::from_parts(parts, ResponseBody::backend(incoming, sender, exchange))
+}
+
+/// Adds what the gateway says by itself: its own cookie, and which generation this is.
+fn speak_for_the_gateway(
+    exchange: &Exchange,
+    rules: &SessionRules,
+    ticket: Option<Ticket>,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) {
+    if let Some(cookie) = issue::cookie(rules) {
+        issue::ward_off(headers, cookie);
+        if let Some(ticket) = ticket {
+            issue::put(exchange, cookie, &rules.space, &ticket, status, headers);
+        }
+    }
+    if rules.announce
+        && let (Some(backend), Some(service)) = (exchange.backend(), exchange.service())
+    {
+        let newest = service.active.as_ref().map_or(backend.generation.number, |active| active.number);
+        let text = format!("{}; newest={newest}", backend.generation);
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(GENERATION, value);
+        }
+    }
 }
 
 /// Whether two parsers could read two lengths, or two contents, out of a response (promise P8, RFC 9112 sections 6.1
@@ -121,97 +164,18 @@ fn open_tunnel(
 ) -> ResponseBody {
     let idle = exchange.service().map_or(tunnel::DEFAULT_IDLE, |service| service.rules.tunnel_timeout);
     exchange.become_tunnel();
-    let connection = Rc::clone(&exchange.connection);
+    let connection = exchange.connection.clone();
     connection.upgrade(Box::new(move |client| {
         tokio::task::spawn_local(async move {
             match raw.await {
                 Ok(backend) => {
-                    tunnel::run(exchange, (client.io.into_stream(), client.read), backend, is_websocket, idle).await;
+                    tunnel::join(exchange, client, backend, is_websocket, idle).await;
                 }
                 Err(_) => exchange.fail("the backend broke the connection off"),
             }
         });
     }));
     ResponseBody::none()
-}
-
-/// Binds, renames or closes the request's session by what the answer says (design: "Life of a session").
-fn take_lesson(exchange: &mut Exchange, headers: &HeaderMap, asked: &Asked, status: StatusCode) {
-    let Some(service) = exchange.service() else { return };
-    let (name, rules) = (service.name.clone(), Arc::clone(&service.rules));
-    if rules.session.sources.is_empty() {
-        return;
-    }
-    let lesson = learn::learn(&rules.session, headers, clock::wall());
-    let shared = Arc::clone(&exchange.thread.shared);
-    let ends = match lesson.verdict {
-        Some(Verdict::End | Verdict::New) => Some(Closing::Backend),
-        None if asked.ends(&rules.session, status) => Some(Closing::EndRule),
-        None => None,
-    };
-    let opened = lesson
-        .opened
-        .map(|opened| (shared.key.hash(name.as_str(), opened.id), shared.scopes.intern(opened.scope.as_ref())));
-    match mem::replace(&mut exchange.hold, Hold::Nothing) {
-        Hold::Pin(pin) => {
-            let deleted = lesson.deleted.iter().any(|scope| shared.scopes.matches(pin.cookie_scope(), scope.as_ref()));
-            exchange.hold = match (ends, opened) {
-                (Some(closing), opened) => {
-                    pin.close(closing);
-                    exchange.hold = Hold::Pin(pin);
-                    // What opens in the same answer is a new session: on a detached generation it stays unbound, so
-                    // that the next request moves on to the active one.
-                    if let Some((hash, scope)) = opened {
-                        open_anew(exchange, hash, scope);
-                    }
-                    return;
-                }
-                (None, Some((hash, scope))) => {
-                    if pin.hash() != hash {
-                        pin.rename(hash, scope);
-                    }
-                    Hold::Pin(pin)
-                }
-                (None, None) => {
-                    if deleted {
-                        pin.close(Closing::Deleted);
-                    }
-                    Hold::Pin(pin)
-                }
-            };
-        }
-        Hold::Lease(lease) => {
-            exchange.hold = match (opened, ends) {
-                // A verdict of `new` still opens; an end does not.
-                (Some((hash, scope)), None) => bind(exchange, hash, scope, lease),
-                (Some((hash, scope)), Some(_)) if matches!(lesson.verdict, Some(Verdict::New)) => {
-                    bind(exchange, hash, scope, lease)
-                }
-                _ => Hold::Lease(lease),
-            };
-        }
-        Hold::Nothing => {}
-    }
-}
-
-fn bind(exchange: &mut Exchange, hash: SessionHash, scope: u16, lease: Lease) -> Hold {
-    let Some(backend) = exchange.backend() else { return Hold::Lease(lease) };
-    match Table::bind(&exchange.thread.table, hash, backend, scope, lease) {
-        Bind::New(pin) => {
-            exchange.mark = SessionMark::New;
-            Hold::Pin(pin)
-        }
-        // Somebody bound it before: the first bind wins, and this request ends where it is.
-        Bind::Known(_, lease) | Bind::Full(lease) => Hold::Lease(lease),
-    }
-}
-
-/// Opens a session beside the one that this exchange closed; the exchange goes on holding the closed one.
-fn open_anew(exchange: &Exchange, hash: SessionHash, scope: u16) {
-    let Some(backend) = exchange.backend() else { return };
-    if let Some(lease) = backend.gate.enter() {
-        drop(Table::bind(&exchange.thread.table, hash, backend, scope, lease));
-    }
 }
 
 #[cfg(test)]

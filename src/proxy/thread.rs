@@ -18,6 +18,7 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::tunnel::Tunnels;
 use crate::session::hash::HashKey;
 use crate::session::scope::Scopes;
+use crate::session::seal::KeyRing;
 use crate::session::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -32,6 +33,8 @@ pub struct Shared {
     pub scopes: Arc<Scopes>,
     /// The key of all session hashes.
     pub key: HashKey,
+    /// The keys of issued cookies.
+    pub ring: ArcSwap<KeyRing>,
     /// Coarse time.
     pub clock: Clock,
     /// Set when the gateway is told to stop: `health_path` fails from then on.

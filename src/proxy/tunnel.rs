@@ -13,9 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use crate::edge::connection::Tunnel;
 use crate::edge::sweep::{Wait, Watch};
 use crate::proxy::exchange::Exchange;
 use crate::upstream::pool::RawBackend;
@@ -81,11 +82,19 @@ impl Order {
     }
 }
 
+/// Joins the client's end, of either kind, to the backend's: see [`run`].
+pub async fn join(exchange: Box<Exchange>, client: Tunnel, backend: RawBackend, is_websocket: bool, idle: Duration) {
+    match client {
+        Tunnel::Socket(raw) => run(exchange, (raw.io.into_stream(), raw.read), backend, is_websocket, idle).await,
+        Tunnel::Stream(bytes) => run(exchange, (TokioIo::new(bytes), Bytes::new()), backend, is_websocket, idle).await,
+    }
+}
+
 /// Moves bytes between client and backend until both directions have ended, `idle` has passed without a byte, or the
 /// tunnel is told to end. Holds the exchange, and with it session and generation, all the while.
-pub async fn run(
+async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     exchange: Box<Exchange>,
-    client: (TcpStream, Bytes),
+    client: (C, Bytes),
     backend: RawBackend,
     is_websocket: bool,
     idle: Duration,
