@@ -205,6 +205,8 @@ async fn a_full_table_serves_new_sessions_unbound_and_keeps_the_old() {
     let mut bound: Vec<_> = (0..10).map(|_| Browser::new(gateway.address)).collect();
     for browser in &mut bound {
         browser.login().await;
+        // Seen twice: no passer-by, who would make room.
+        browser.count().await;
     }
     for _ in 0..30 {
         // Served, with whatever the application says of it.

@@ -173,7 +173,7 @@ fn services(tomcat: &Tomcat) -> Vec<Service> {
         let end = if *context == "ruled" { ", end = [{ path = \"/ruled/logout\" }]" } else { "" };
         Service::new(context)
             .set("path", format!("\"/{context}\""))
-            .session(&format!("cookie = \"JSESSIONID\"{end}"))
+            .session(&format!("preset = \"servlet\"{end}"))
             .backends([tomcat.address])
     };
     CONTEXTS.iter().map(service).collect()
@@ -230,6 +230,11 @@ async fn servlet_sessions_stay_over_a_roll_and_move_on_after_logout() {
         assert_eq!(stranger.count().await, ("new".to_owned(), 1));
     }
     assert_eq!(reader.at("page.jsp").await, "old");
+    // Without cookies the container takes the id from the path, and so does the gateway; its redirects carry it along.
+    let id = reader.id.take().unwrap();
+    let answer = reader.get(&format!("page.jsp;jsessionid={id}")).await;
+    assert_eq!(answer.json()["backend"], "old");
+    assert_eq!(reader.id, None, "the container knows it by the path");
     let [mut bare, mut ruled, mut filtered]: [User; 3] = users.try_into().ok().unwrap();
 
     // A logout that a rule of the file names: Tomcat leaves the cookie in the browser, the next request moves on.

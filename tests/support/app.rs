@@ -306,6 +306,8 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Answer {
         "/tidy" => with(state.tell(json!({})), &[("set-cookie", "sid=; Path=/elsewhere; Max-Age=0")]),
         "/where" => state.tell(json!({ "known": id.is_some() })),
         "/facts" => facts(state, request),
+        // Answers with the status and the fields that the request asks for.
+        path if path.starts_with("/say") => say(state, request.headers()),
         "/slow" => {
             state.waiting.fetch_add(1, Ordering::SeqCst);
             let waiting = Waiting(state);
@@ -371,6 +373,21 @@ fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
         .iter()
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect()
+}
+
+/// `X-Status: 302`, and a field of the answer in each `X-Say: location: /a`.
+fn say(state: &State, headers: &HeaderMap) -> Answer {
+    let mut answer = state.tell(json!({ "cookies": headers.get_all("cookie").iter().count() }));
+    if let Some(status) = headers.get("x-status") {
+        *answer.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap();
+    }
+    for field in headers.get_all("x-say") {
+        let at = field.as_bytes().iter().position(|&byte| byte == b':').expect("a name and a value");
+        let name = http::HeaderName::from_bytes(&field.as_bytes()[..at]).unwrap();
+        let value = http::HeaderValue::from_bytes(field.as_bytes()[at + 1..].trim_ascii()).unwrap();
+        answer.headers_mut().append(name, value);
+    }
+    answer
 }
 
 /// The request as it arrived.

@@ -9,7 +9,9 @@
 mod app;
 mod browser;
 mod file;
+pub(crate) mod frames;
 mod gateway;
+pub(crate) mod http2;
 mod raw;
 mod status;
 mod wait;
@@ -19,6 +21,7 @@ pub(crate) use app::{App, Stream};
 pub(crate) use browser::{Browser, Place, place};
 pub(crate) use file::{File, Service, free_address};
 pub(crate) use gateway::{Gateway, command, executable, run};
+pub(crate) use http2::{Http2, Reply};
 pub(crate) use raw::Raw;
 pub(crate) use status::{Backend, Generation, Status};
 pub(crate) use wait::{DEADLINE, eventually, within};
