@@ -31,6 +31,12 @@ struct World {
 }
 
 impl World {
+    fn new(max: usize) -> Arc<Self> {
+        let (clock, slots) = (Clock::driven(), Arc::new(Slots::new()));
+        let table = Arc::new(Table::new(clock.clone(), Arc::clone(&slots), 0, max));
+        Arc::new(Self { clock, slots, table })
+    }
+
     fn backend(&self, number: u64, idle: u64, gate: Gate) -> Arc<Backend> {
         let rules = SessionRules {
             sources: Vec::new(),
@@ -147,9 +153,7 @@ fn main() {
         order
     };
     let before = resident();
-    let (clock, slots) = (Clock::driven(), Arc::new(Slots::new()));
-    let table = Arc::new(Table::new(clock.clone(), Arc::clone(&slots), 0, usize::MAX >> 1));
-    let world = Arc::new(World { clock, slots, table });
+    let world = World::new(usize::MAX >> 1);
     let halves = [1, 2].map(|number| world.backend(number, IDLE, Gate::new(Arc::new(|| {}))));
 
     row("sessions", scale);
@@ -162,6 +166,9 @@ fn main() {
     wait(&world, &halves, &order);
     row("sessions left", world.table.sessions());
     row("resident memory after all have gone", format_args!("{} KiB more than before", (resident() - before) / 1_024));
+    drop((world, halves));
+    limit(&order);
+    detach(&order);
 }
 
 /// Spread over the idle timeout, as sessions are: bound in one second they would all be looked after in one second.
@@ -317,6 +324,62 @@ fn wait(world: &Arc<World>, halves: &[Arc<Backend>; 2], order: &[u32]) {
     }
     world.clock.advance(Duration::from_secs(2 * IDLE));
     world.table.expire();
+}
+
+/// A full table: what a session costs that takes another one's room.
+fn limit(order: &[u32]) {
+    println!();
+    let world = World::new(order.len());
+    let backend = world.backend(1, IDLE, Gate::new(Arc::new(|| {})));
+    for (second, bound) in order.chunks(each(order)).enumerate() {
+        bound.iter().for_each(|id| world.bind(u64::from(*id), &backend));
+        if second % 60 == 0 {
+            world.clock.advance(Duration::from_secs(1));
+        }
+    }
+    let rounds = (order.len() / 4) as u64;
+    let mut waits = Waits::new();
+    let (time, ()) = timed(|| (0..rounds).for_each(|id| waits.add(timed(|| world.bind((1 << 50) + id, &backend)).0)));
+    assert_eq!((world.table.closed_by(Closing::Evicted), world.table.sessions()), (rounds, order.len() as u64));
+    row("bind at the limit, another one evicted: mean", nanos(time / rounds));
+    row("bind at the limit, another one evicted: p99.99", nanos(waits.quantile(0.9999)));
+    row("bind at the limit, another one evicted: longest", nanos(waits.longest));
+    // All are confirmed but those that come.
+    (0..order.len() as u64).chain((0..rounds).map(|id| (1 << 50) + id)).for_each(|id| drop(world.pin(id)));
+    let refused = |id: u64| {
+        let lease = backend.gate.enter().expect("an open gate");
+        matches!(Table::bind(&world.table, hash(id), &backend, 0, lease), Bind::Full(_))
+    };
+    let rounds = rounds.min(100_000);
+    let (time, count) = timed(|| (0..rounds).filter(|id| refused((1 << 51) + id)).count());
+    assert_eq!(count as u64, rounds);
+    row("bind at the limit, none to evict: mean", nanos(time / rounds));
+    world.table.set_max(order.len() + 1);
+    world.bind(1 << 52, &backend);
+    let (time, ()) = timed(|| (1..rounds).for_each(|id| world.bind((1 << 52) + id, &backend)));
+    row("bind at the limit, one to evict in some shard: mean", nanos(time / rounds));
+}
+
+/// A generation is detached half of whose sessions were seen once, too long ago. Somebody pins others meanwhile.
+fn detach(order: &[u32]) {
+    println!();
+    let world = World::new(usize::MAX >> 1);
+    let gates = [1, 2].map(|number| world.backend(number, IDLE, Gate::new(Arc::new(|| {}))));
+    let (seen, once): (Vec<u32>, Vec<u32>) = order.iter().partition(|&id| id % 2 == 0);
+    for id in order {
+        world.bind(u64::from(*id), &gates[usize::from(id % 4 == 3)]);
+    }
+    seen.iter().for_each(|id| drop(world.pin(u64::from(*id))));
+    for _ in 0..IDLE / 2 {
+        world.second_passes();
+    }
+    seen.iter().for_each(|id| drop(world.pin(u64::from(*id))));
+    gates[1].gate.detach();
+    against(&world, &seen, "ends those seen once of a detached", || {
+        assert_eq!(world.table.expire_unconfirmed(), once.len() as u64 / 2);
+    });
+    against(&world, &seen, "looks again, none is over", || assert_eq!(world.table.expire_unconfirmed(), 0));
+    against(&world, &seen, "rearms all", || world.table.rearm());
 }
 
 fn against(world: &Arc<World>, order: &[u32], what: &str, work: impl FnOnce()) {

@@ -19,7 +19,7 @@ pub(crate) const IDLE: u64 = 2;
 pub(crate) const AGE: u64 = 7;
 pub(crate) const GRACE: u64 = 1;
 /// What a strict service sets: the wheel has four slots here.
-pub(crate) const LONG: u64 = 3;
+pub(crate) const LONG: u64 = 5;
 pub(crate) const ONCE: u64 = 1;
 pub(crate) const TUNNEL: u64 = 1;
 
@@ -113,7 +113,11 @@ impl World {
         })
     }
 
-    fn backend_with(&self, number: u64, change: impl FnOnce(&mut SessionRules)) -> (Arc<Backend>, Arc<Reaper>) {
+    pub(crate) fn backend_with(
+        &self,
+        number: u64,
+        change: impl FnOnce(&mut SessionRules),
+    ) -> (Arc<Backend>, Arc<Reaper>) {
         let (gate, reaper) = Reaper::gate();
         let mut rules = SessionRules {
             sources: Vec::new(),

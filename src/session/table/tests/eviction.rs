@@ -119,6 +119,12 @@ fn what_waits_to_be_evicted_is_bounded_by_those_that_may_be() {
             _ => {}
         }
     }
+    let again = waiting();
+    for id in 10_000..20_000 {
+        drop(world.bind(id, &backend).expect("room"));
+        assert!(world.table.close(hash(id), Closing::Deleted));
+    }
+    assert!(waiting() <= again + 1, "a place waits once, whoever takes it");
     for id in 0..10_000 {
         drop(world.pin(id));
     }
