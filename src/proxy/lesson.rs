@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
@@ -13,6 +14,7 @@ use crate::log::line::SessionMark;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::issue;
 use crate::proxy::respond::Asked;
+use crate::proxy::thread::TableHandle;
 use crate::session::learn::{self, Lesson, Opened, Verdict};
 use crate::session::scope::UNKNOWN;
 use crate::session::seal::Ticket;
@@ -62,7 +64,7 @@ fn bound(
     status: StatusCode,
     lesson: &Lesson<'_>,
     fresh: Option<Fresh>,
-    pin: &Pin<crate::proxy::thread::TableHandle>,
+    pin: &Pin<TableHandle>,
 ) -> bool {
     let scopes = &exchange.thread.shared.scopes;
     let deleted = lesson.deleted.iter().any(|deleted| scopes.matches(pin.cookie_scope(), &deleted.scope));
@@ -72,7 +74,7 @@ fn bound(
         _ if asked.ends(rules, status) => Some(Closing::EndRule),
         _ if rules.end_on_not_found && status == StatusCode::NOT_FOUND => Some(Closing::NotFound),
         // What the application replaces after its own idle timeout is not the session that it was.
-        (None, Some(_)) if u64::from(pin.idle_before()) >= rules.application_timeout.as_secs() => Some(Closing::Idle),
+        (None, Some(_)) if is_over(pin.idle_before(), rules) => Some(Closing::Idle),
         (None, None) if deleted => Some(Closing::Deleted),
         (None, _) => None,
     };
@@ -82,9 +84,9 @@ fn bound(
         }
         return closing.is_none();
     };
-    let another = deleted || is_of_one_scope(pin.cookie_scope(), fresh.scope);
+    let is_renamed = deleted || is_of_one_scope(pin.cookie_scope(), fresh.scope);
     match closing {
-        None if another => {
+        None if is_renamed => {
             pin.rename(fresh.hash, fresh.scope);
             true
         }
@@ -101,6 +103,11 @@ fn bound(
             false
         }
     }
+}
+
+/// Whether the application has forgotten a session that was idle for so many seconds.
+fn is_over(idle: u32, rules: &SessionRules) -> bool {
+    Duration::from_secs(idle.into()) >= rules.application_timeout
 }
 
 /// Whether a cookie set with one scope takes the place of a cookie set with the other one. A scope that is not known
