@@ -82,7 +82,7 @@ impl Order {
     }
 }
 
-/// Joins the client's end, of either kind, to the backend's: see [`run`].
+/// Joins the client's end, of either kind, to the backend's: until both directions have ended, or the tunnel has to.
 pub async fn join(exchange: Box<Exchange>, client: Tunnel, backend: RawBackend, is_websocket: bool, idle: Duration) {
     match client {
         Tunnel::Socket(raw) => run(exchange, (raw.io.into_stream(), raw.read), backend, is_websocket, idle).await,
