@@ -345,7 +345,9 @@ fn limit(order: &[u32]) {
     row("bind at the limit, another one evicted: p99.99", nanos(waits.quantile(0.9999)));
     row("bind at the limit, another one evicted: longest", nanos(waits.longest));
     // All are confirmed but those that come.
-    (0..order.len() as u64).chain((0..rounds).map(|id| (1 << 50) + id)).for_each(|id| _ = world.pin(id));
+    for id in (0..order.len() as u64).chain((0..rounds).map(|id| (1 << 50) + id)) {
+        world.pin(id);
+    }
     let refused = |id: u64| {
         let lease = backend.gate.enter().expect("an open gate");
         matches!(Table::bind(&world.table, hash(id), &backend, 0, lease), Bind::Full(_))
@@ -369,11 +371,16 @@ fn detach(order: &[u32]) {
     for id in order {
         world.bind(u64::from(*id), &gates[usize::from(id % 4 == 3)]);
     }
-    seen.iter().for_each(|id| _ = world.pin(u64::from(*id)));
+    let pin_all = || {
+        for id in &seen {
+            world.pin(u64::from(*id));
+        }
+    };
+    pin_all();
     for _ in 0..IDLE / 2 {
         world.second_passes();
     }
-    seen.iter().for_each(|id| _ = world.pin(u64::from(*id)));
+    pin_all();
     gates[1].gate.detach();
     against(&world, &seen, "ends those seen once of a detached", || {
         assert_eq!(world.table.expire_unconfirmed(), once.len() as u64 / 2);

@@ -169,11 +169,12 @@ impl Table {
         let (pin, confirms) = {
             let shard = this.shard(hash).read();
             let Some(index) = shard.find(hash) else { return Ok(None) };
-            if shard.get(index).is(ALIAS) {
+            let entry = shard.get(index);
+            if entry.is(ALIAS) {
                 drop(shard);
                 return Self::pin_alias(this, hash, touches);
             }
-            Self::hold(this, &shard, hash, index, touches)?
+            Self::hold(this, &shard, entry, hash, index, touches)?
         };
         if confirms {
             this.count_confirmed(pin.slot);
@@ -185,6 +186,7 @@ impl Table {
     fn hold<H>(
         this: &H,
         shard: &Shard,
+        entry: &Entry,
         hash: SessionHash,
         index: u32,
         touches: bool,
@@ -192,8 +194,11 @@ impl Table {
     where
         H: Deref<Target = Table> + Clone,
     {
-        let before = shard.pin(index).ok_or(TooManyPins)?;
-        let (entry, now) = (shard.get(index), this.clock.now());
+        let before = entry.pin().ok_or(TooManyPins)?;
+        if before.once {
+            shard.once.count_down();
+        }
+        let now = this.clock.now();
         // Read behind the pin: a request that came and went between two looks would make this one seem to follow a pause.
         let idle = if before.pinned { 0 } else { now.since(entry.last_seen()) };
         if touches {
@@ -222,7 +227,7 @@ impl Table {
             lease.into_binding();
             shard.count(index);
         }
-        let (pin, confirms) = Self::hold(this, &shard, hash, index, touches)?;
+        let (pin, confirms) = Self::hold(this, &shard, shard.get(index), hash, index, touches)?;
         drop(shard);
         if confirms {
             this.count_confirmed(pin.slot);

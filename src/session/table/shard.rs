@@ -13,9 +13,7 @@ use crate::clock::Seconds;
 use crate::fleet::backend::Backend;
 use crate::ids::{SessionHash, Slot};
 use crate::session::table::Closing;
-use crate::session::table::entry::{
-    ALIAS, Before, COUNTED, DEAD, Entry, HIDDEN, LINKED, NONE, Opening, QUEUED, TUNNELED,
-};
+use crate::session::table::entry::{ALIAS, COUNTED, DEAD, Entry, HIDDEN, LINKED, NONE, Opening, QUEUED, TUNNELED};
 use crate::session::table::once::Once;
 
 /// Entries of a slab's chunk. The slab grows by chunks, so that no growth copies it; a chunk is small, so that a
@@ -101,16 +99,6 @@ impl Shard {
     /// The visible entry of a hash.
     pub(super) fn find(&self, hash: SessionHash) -> Option<u32> {
         self.index.find(hash.0[0], |&index| self.get(index).hash == hash.0).copied()
-    }
-
-    /// Pins an entry for a request that found it; `None` when it has as many pins as are counted. Needs no more than the
-    /// read lock.
-    pub(super) fn pin(&self, index: u32) -> Option<Before> {
-        let before = self.get(index).pin()?;
-        if before.once {
-            self.once.count_down();
-        }
-        Some(before)
     }
 
     /// Puts an entry in that holds a count of its gate, and links it into the wheel. The hash must not be there.
