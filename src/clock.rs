@@ -2,14 +2,14 @@
 //!
 //! Decides: which clock counts. Boot time inside the process (it goes on while the machine sleeps and no jump of the wall clock moves it); wall time for people and for records.
 //! Floor 0: imports nothing. Its coarse reading costs one relaxed load, so that the request path may ask as often as it likes.
-//! In: ticks from the serving threads' sweeps. Out: [`Seconds`] since the clock was made, milliseconds, nanoseconds, wall time.
+//! In: ticks from the serving threads' sweeps. Out: [`Seconds`] for which the gateway has been running, milliseconds, nanoseconds, wall time.
 //! Invariants: coarse time never goes back; a driven clock moves only when it is told to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Whole seconds of coarse time since a [`Clock`] was made.
+/// Whole seconds of coarse time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Seconds(pub u32);
 
@@ -28,20 +28,27 @@ pub struct Clock(Arc<Source>);
 struct Source {
     /// Boot time in milliseconds when the clock was made; `None` for a driven clock.
     origin: Option<u64>,
-    /// Milliseconds since then, as of the last tick.
+    /// Where it began, in milliseconds.
+    base: u64,
+    /// Where it stood at the last tick.
     coarse: AtomicU64,
 }
 
 impl Clock {
     /// A clock that follows the machine's boot time, starting at one second: zero stays free to mean "never".
     pub fn boot() -> Self {
-        let origin = boot_millis().saturating_sub(1_000);
-        Self(Arc::new(Source { origin: Some(origin), coarse: AtomicU64::new(1_000) }))
+        Self::boot_at(Seconds(1))
+    }
+
+    /// A clock that follows the machine's boot time and goes on where another one stood, from the first second on.
+    pub fn boot_at(now: Seconds) -> Self {
+        let base = u64::from(now.0.max(1)) * 1_000;
+        Self(Arc::new(Source { origin: Some(boot_millis()), base, coarse: AtomicU64::new(base) }))
     }
 
     /// A clock that stands at one second until [`Clock::advance`] moves it; for tests.
     pub fn driven() -> Self {
-        Self(Arc::new(Source { origin: None, coarse: AtomicU64::new(1_000) }))
+        Self(Arc::new(Source { origin: None, base: 1_000, coarse: AtomicU64::new(1_000) }))
     }
 
     /// Moves a driven clock on. A clock that follows the machine ignores it.
@@ -55,7 +62,7 @@ impl Clock {
     /// Brings coarse time up to date; every serving thread's sweep does so ten times a second.
     pub fn tick(&self) {
         if let Some(origin) = self.0.origin {
-            let now = boot_millis().saturating_sub(origin);
+            let now = self.0.base.saturating_add(boot_millis().saturating_sub(origin));
             self.0.coarse.fetch_max(now, Ordering::Relaxed);
         }
     }

@@ -82,12 +82,29 @@ pub struct BackendRecord {
     pub name: BackendName,
     /// Where it listens.
     pub address: AddressRecord,
+    /// What its paths begin with in place of the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Its share of new sessions.
     pub weight: u32,
-    /// Whether it takes none, because it vanished from the file.
+    /// Whether it takes none: the file says so by `status`, or it vanished from the file.
     pub drain: bool,
+    /// What the file says of a backend that takes none; `None` for one that takes them or has vanished. Absent from
+    /// records that are older than statuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusRecord>,
     /// Whether it has been found ready.
     pub ready: bool,
+}
+
+/// Why a backend that the file lists takes no new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusRecord {
+    /// It serves its own.
+    Drain,
+    /// It serves nobody.
+    Down,
 }
 
 /// A backend's identity within its generation.
@@ -98,6 +115,9 @@ pub struct IdentityRecord {
     pub name: BackendName,
     /// Where it listens.
     pub address: AddressRecord,
+    /// What its paths begin with in place of the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
 }
 
 /// Where a backend listens.
@@ -158,8 +178,11 @@ pub(crate) mod tests {
     }
 
     fn identities() -> impl Strategy<Value = Vec<IdentityRecord>> {
-        let one =
-            (name(), address()).prop_map(|(name, address)| IdentityRecord { name: BackendName::new(&name), address });
+        let one = (name(), address(), prop::option::of(name())).prop_map(|(name, address, prefix)| IdentityRecord {
+            name: BackendName::new(&name),
+            address,
+            prefix,
+        });
         prop::collection::vec(one, 0..4)
     }
 
@@ -171,12 +194,16 @@ pub(crate) mod tests {
             StateRecord::Retiring,
             StateRecord::Failed,
         ]);
-        let backend = (name(), address(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
-            |(name, address, weight, drain, ready)| BackendRecord {
+        let status = prop::sample::select(vec![None, Some(StatusRecord::Drain), Some(StatusRecord::Down)]);
+        let prefix = prop::option::of(name());
+        let backend = (name(), address(), prefix, any::<u32>(), any::<bool>(), status, any::<bool>()).prop_map(
+            |(name, address, prefix, weight, drain, status, ready)| BackendRecord {
                 name: BackendName::new(&name),
                 address,
+                prefix,
                 weight,
                 drain,
+                status,
                 ready,
             },
         );
@@ -228,6 +255,14 @@ pub(crate) mod tests {
     /// Any record whatever.
     pub(crate) fn fleet() -> impl Strategy<Value = FleetRecord> {
         prop::collection::vec(service(), 0..4).prop_map(|services| FleetRecord { services })
+    }
+
+    #[test]
+    fn a_record_from_before_prefixes_reads_and_writes_as_ever() {
+        let old = r#"{"name":"a","address":{"tcp":{"host":"h","port":1}},"weight":1,"drain":false,"ready":true}"#;
+        let record: BackendRecord = serde_json::from_str(old).unwrap();
+        assert_eq!(record.prefix, None);
+        assert_eq!(serde_json::to_string(&record).unwrap(), old);
     }
 
     proptest! {

@@ -1,9 +1,12 @@
 //! Facts that outlive a process, made of names and numbers only.
 //!
-//! Decides: what is written down of the fleet, and under which version of the format.
-//! Floor 1: imports `ids` alone. No I/O, no clock: times are wall-clock milliseconds that others have read.
-//! In: plain values from `fleet`. Out: bytes with a header (format, length, checksum), and the values again.
+//! Decides: what is written down of fleet and bindings, and under which version of the format.
+//! Floor 1: imports `ids` and `clock`'s type of seconds. No I/O, no clock is read: others have read the times.
+//! In: plain values from `fleet`, `session` and `store`. Out: bytes with format, length and checksum, and the values again.
 //! Invariants: what was written reads back as the same value; a damaged or newer record is refused, never guessed at.
 
+pub mod binding;
+pub mod event;
 pub mod fleet;
 pub mod frame;
+pub mod segment;
