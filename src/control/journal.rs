@@ -1,43 +1,54 @@
-//! The events of the last day, for status and page.
+//! The events of the last day, for status and page; over restarts where the store keeps them.
+//!
+//! A thread of its own writes them, so that the loop waits for no disk. What waits for it is bounded by what is kept
+//! anyhow: an event that a thousand later ones have overtaken need not be written any more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::fleet::event::FleetEvent;
-use crate::ids::{GenerationNumber, ServiceName};
+use crate::record::event::EventRecord;
+use crate::store::Store;
+use crate::store::events::{EventLog, Events, LIMIT};
 
-/// Events kept at most.
-const LIMIT: usize = 1_000;
+/// Between two attempts to write what could not be written.
+const PAUSE: Duration = Duration::from_secs(5);
 
-/// None is kept for longer.
-const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the end waits for the disk.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// When.
-    pub at: Timestamp,
-    /// One word, stable for machines.
-    pub kind: String,
-    /// The service that it is about.
-    pub service: Option<ServiceName>,
-    /// The generation that it is about.
-    pub generation: Option<GenerationNumber>,
-    /// Whether somebody should look at it.
-    pub trouble: bool,
-    /// The sentence.
-    pub text: String,
+#[derive(Debug)]
+pub(super) struct Journal {
+    events: Events,
+    /// `None` where nothing outlives the process.
+    writer: Option<Writer>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Journal(VecDeque<Entry>);
-
 impl Journal {
+    /// Goes on where the last run ended. Blocks on the store. Events are for people: if the disk does not give them,
+    /// the gateway starts without.
+    pub(super) fn open(store: &dyn Store, now: Timestamp) -> Self {
+        let log = store.events(now).unwrap_or_else(|error| {
+            tracing::warn!("the events of former runs cannot be read: {error}. Those of this run are kept in memory");
+            None
+        });
+        let events = log.as_ref().map(|log| log.events().clone()).unwrap_or_default();
+        let writer = log.and_then(|log| {
+            let failed = |error| tracing::warn!(%error, "no thread for events: they are kept in memory");
+            Writer::start(log).map_err(failed).ok()
+        });
+        Self { events, writer }
+    }
+
     pub(super) fn tell(&mut self, event: &FleetEvent, at: Timestamp) {
-        self.push(Entry {
+        self.push(EventRecord {
             at,
             kind: event.kind().to_owned(),
             service: event.service().cloned(),
@@ -49,46 +60,109 @@ impl Journal {
 
     /// Something about the gateway as a whole.
     pub(super) fn note(&mut self, kind: &str, trouble: bool, text: String, at: Timestamp) {
-        self.push(Entry { at, kind: kind.to_owned(), service: None, generation: None, trouble, text });
+        self.push(EventRecord { at, kind: kind.to_owned(), service: None, generation: None, trouble, text });
     }
 
-    fn push(&mut self, entry: Entry) {
-        let now = entry.at;
-        if self.0.len() >= LIMIT {
-            self.0.pop_front();
+    fn push(&mut self, event: EventRecord) {
+        if let Some(writer) = &self.writer {
+            writer.queue.push(event.clone());
+            writer.thread.unpark();
         }
-        self.0.push_back(entry);
-        self.forget(now);
+        self.events.push(event);
     }
 
-    fn forget(&mut self, now: Timestamp) {
-        while self.0.front().is_some_and(|entry| now.duration_since(entry.at).unsigned_abs() > AGE) {
-            self.0.pop_front();
+    pub(super) fn list(&mut self, now: Timestamp) -> Vec<EventRecord> {
+        self.events.list(now).cloned().collect()
+    }
+
+    /// Waits until all is written, for [`LAST_WAIT`] at most.
+    pub(super) async fn close(&mut self) {
+        let Some(mut writer) = self.writer.take() else { return };
+        writer.stop();
+        if tokio::time::timeout(LAST_WAIT, &mut writer.ended).await.is_err() {
+            tracing::warn!("the last events could not be written in time");
         }
     }
+}
 
-    pub(super) fn list(&mut self, now: Timestamp) -> Vec<Entry> {
-        self.forget(now);
-        self.0.iter().cloned().collect()
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Queue {
+    events: Mutex<VecDeque<EventRecord>>,
+    stop: AtomicBool,
+}
+
+impl Queue {
+    fn push(&self, event: EventRecord) {
+        let mut events = self.events.lock();
+        if events.len() >= LIMIT {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+}
+
+/// The thread that writes. Dropping it ends the thread once the disk lets it, and waits for nothing.
+#[derive(Debug)]
+struct Writer {
+    queue: Arc<Queue>,
+    thread: Thread,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Writer {
+    fn start(log: EventLog) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let (end, ended) = oneshot::channel();
+        let source = Arc::clone(&queue);
+        let thread = thread::Builder::new().name("events".to_owned()).spawn(move || {
+            write(log, &source);
+            // Nobody may be waiting any more.
+            let _ = end.send(());
+        })?;
+        Ok(Self { queue, thread: thread.thread().clone(), ended })
+    }
+
+    fn stop(&self) {
+        self.queue.stop.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn write(mut log: EventLog, queue: &Queue) {
+    let mut failed = false;
+    loop {
+        // Read first: what was queued before the end was said is written.
+        let last = queue.stop.load(Ordering::Acquire);
+        let events = Vec::from(std::mem::take(&mut *queue.events.lock()));
+        match log.extend(events) {
+            Err(error) if !failed => {
+                tracing::error!("events are kept in memory only: {error}. It is tried again");
+                failed = true;
+            }
+            Err(_) => {}
+            Ok(()) if failed => {
+                tracing::info!("events are written again");
+                failed = false;
+            }
+            Ok(()) => {}
+        }
+        if last {
+            return;
+        }
+        if log.owes() {
+            thread::park_timeout(PAUSE);
+        } else {
+            thread::park();
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keeps_the_last_thousand_of_the_last_day() {
-        let mut journal = Journal::default();
-        let at = |hours: i64| Timestamp::from_second(1_000_000 + hours * 3_600).unwrap();
-        journal.note("old", false, "old".to_owned(), at(0));
-        journal.note("new", false, "new".to_owned(), at(25));
-        assert_eq!(journal.list(at(25)).iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>(), ["new"]);
-        for number in 0..LIMIT {
-            journal.note("more", false, number.to_string(), at(26));
-        }
-        let list = journal.list(at(26));
-        assert_eq!((list.len(), list[0].text.as_str()), (LIMIT, "0"));
-        assert!(journal.list(at(60)).is_empty());
-    }
-}
+mod tests;

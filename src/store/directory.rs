@@ -7,6 +7,9 @@
 //! | `hash-key` | 16 random bytes |
 //! | `admin-token` | the admin API's token |
 //! | `keys/current`, `keys/former` | the keys of issued cookies |
+//! | `run` | how the last run ended |
+//! | `events` | what happened in the last day |
+//! | `bindings/` | the log of bindings, see [`journal`](super::journal) |
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -14,13 +17,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::events::EventLog;
 use super::keys::{self, SealingKeys};
 use super::{Store, StoreError, secret};
 use crate::record::fleet::FleetRecord;
 use crate::record::frame;
+
+pub(super) const FLEET: &str = "fleet";
+const HASH_KEY: &str = "hash-key";
 
 /// An opened and locked state directory; dropping it lets the lock go.
 #[derive(Debug)]
@@ -65,30 +73,24 @@ impl Directory {
 
 impl Store for Directory {
     fn load(&self) -> Result<Option<FleetRecord>, StoreError> {
-        let path = self.path.join("fleet");
-        let Some(bytes) = secret::read(&path)? else { return Ok(None) };
-        frame::open(&bytes).map(Some).map_err(|source| StoreError::Refused { path, source })
+        record(&self.path)
     }
 
     fn save(&self, record: &FleetRecord) -> Result<(), StoreError> {
-        let path = self.path.join("fleet");
+        let path = self.path.join(FLEET);
         let bytes = frame::seal(record)
             .map_err(|error| StoreError::io("encode", &path)(io::Error::other(error.to_string())))?;
         secret::replace(&path, &bytes)
     }
 
     fn hash_key(&self) -> Result<[u8; 16], StoreError> {
-        let path = self.path.join("hash-key");
-        match secret::read(&path)? {
-            Some(bytes) => {
-                bytes.try_into().map_err(|_| StoreError::Secret { path, problem: "does not hold a key of 16 bytes" })
-            }
-            None => {
-                let key = secret::random(&path)?;
-                secret::replace(&path, &key)?;
-                Ok(key)
-            }
+        if let Some(key) = key(&self.path)? {
+            return Ok(key);
         }
+        let path = self.path.join(HASH_KEY);
+        let key = secret::random(&path)?;
+        secret::replace(&path, &key)?;
+        Ok(key)
     }
 
     fn admin_token(&self) -> Result<String, StoreError> {
@@ -99,9 +101,28 @@ impl Store for Directory {
         keys::own(&self.path.join("keys"), life, now)
     }
 
+    fn events(&self, now: Timestamp) -> Result<Option<EventLog>, StoreError> {
+        EventLog::open(&self.path.join("events"), now).map(Some)
+    }
+
     fn place(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// The record in a state directory, whoever holds it.
+pub(super) fn record(directory: &Path) -> Result<Option<FleetRecord>, StoreError> {
+    let path = directory.join(FLEET);
+    let Some(bytes) = secret::read(&path)? else { return Ok(None) };
+    frame::open(&bytes).map(Some).map_err(|source| StoreError::Refused { path, source })
+}
+
+/// The hash key in a state directory, whoever holds it.
+pub(super) fn key(directory: &Path) -> Result<Option<[u8; 16]>, StoreError> {
+    let path = directory.join(HASH_KEY);
+    let Some(bytes) = secret::read(&path)? else { return Ok(None) };
+    let key = bytes.try_into();
+    key.map(Some).map_err(|_| StoreError::Secret { path, problem: "does not hold a key of 16 bytes" })
 }
 
 /// Writes the pid into the lock file, so that a second gateway can say who is in its way.

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
+use super::events::EventLog;
 use super::keys::{SealingKey, SealingKeys};
 use super::{Store, StoreError, secret};
 use crate::record::fleet::FleetRecord;
@@ -55,6 +58,10 @@ impl Store for Memory {
 
     fn sealing_keys(&self, _: Duration, _: SystemTime) -> Result<SealingKeys, StoreError> {
         Ok(SealingKeys { first: self.sealing_key.clone(), others: Vec::new() })
+    }
+
+    fn events(&self, _: Timestamp) -> Result<Option<EventLog>, StoreError> {
+        Ok(None)
     }
 
     fn place(&self) -> String {

@@ -1,21 +1,29 @@
 //! Where records outlive the process, or do not.
 //!
-//! Decides: how a file is written so that it is whole or absent, and who may hold a state directory.
+//! Decides: how a file is written so that it is whole or absent, how bindings outlive a crash, and who may hold a state directory.
 //! Floor 2: imports `record` and below. Blocks on the disk: callers on a serving thread or in the control loop hand it to a blocking one.
 //! In: a [`FleetRecord`], a directory. Out: the record of the last run, the gateway's own secrets, or an error that names the file.
 //! Invariants: a damaged or newer file is refused and left as it is; secrets are readable by their owner alone; one gateway per directory.
 
 pub mod directory;
+pub mod events;
+pub mod journal;
 pub mod keys;
 pub mod memory;
+pub mod run;
 mod secret;
+pub mod survey;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 use crate::record::fleet::FleetRecord;
 use crate::record::frame::FrameError;
+use crate::record::segment::HeaderError;
+use events::EventLog;
 use keys::SealingKeys;
 
 /// Keeps what has to outlive the process. One contract for all kinds of it; the methods block.
@@ -51,6 +59,12 @@ pub trait Store: Send + Sync {
     /// When they can be neither read nor made; those of the last call stay good.
     fn sealing_keys(&self, life: Duration, now: SystemTime) -> Result<SealingKeys, StoreError>;
 
+    /// The events that the last runs left and this one adds to; `None` where nothing outlives the process.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn events(&self, now: Timestamp) -> Result<Option<EventLog>, StoreError>;
+
     /// Where this is, as status shows it: a path, or `memory`.
     fn place(&self) -> String;
 }
@@ -77,6 +91,14 @@ pub enum StoreError {
         /// The holder, where it is known.
         pid: Option<u32>,
     },
+    /// What was named is no gateway's state.
+    #[error("{} {problem}; name the directory of a gateway that has run", path.display())]
+    Absent {
+        /// What was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A record that must not be used.
     #[error("refusing the record {}: {source}. Restore it from a backup; or move it away, which forgets generation numbers and what is active", path.display())]
     Refused {
@@ -84,6 +106,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         source: FrameError,
+    },
+    /// A log of bindings that must not be used.
+    #[error("refusing the log of bindings {}: {source}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HeaderError,
     },
     /// A secret that is none.
     #[error("{} {problem}; restore it, or remove it to have a new one made", path.display())]
