@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use http::Uri;
 use http::header::COOKIE;
+use http::{HeaderName, Uri};
 use memchr::{memchr, memchr2};
 use percent_encoding::{percent_decode, percent_decode_str};
 
@@ -99,6 +99,37 @@ pub fn candidates<'a>(
             return;
         }
     }
+}
+
+/// The first value of a header, for a key that is no id: neither empty nor longer than an id may be.
+pub fn header<'a>(fields: &'a impl Fields, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    first(|show| fields.values(name).try_for_each(|value| show(Cow::Borrowed(value.trim_ascii()))))
+}
+
+/// The same of a cookie.
+pub fn cookie<'a>(fields: &'a impl Fields, name: &str) -> Option<Cow<'a, [u8]>> {
+    first(|mut show| cookies(fields, name, &mut show))
+}
+
+/// The same of a key of the query, percent-encoding taken off.
+pub fn query<'a>(target: Target<'a>, key: &str) -> Option<Cow<'a, [u8]>> {
+    let query = target.query?;
+    first(|mut show| keys(query.as_bytes(), key, &mut show))
+}
+
+/// The first value that is shown and can be one.
+fn first<'a>(
+    all: impl FnOnce(&mut dyn FnMut(Cow<'a, [u8]>) -> ControlFlow<()>) -> ControlFlow<()>,
+) -> Option<Cow<'a, [u8]>> {
+    let mut found = None;
+    let _ = all(&mut |value| {
+        if !is_id(&value) {
+            return ControlFlow::Continue(());
+        }
+        found = Some(value);
+        ControlFlow::Break(())
+    });
+    found
 }
 
 /// Whether a value can be an id at all.

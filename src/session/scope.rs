@@ -6,6 +6,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::config::model::IssuedCookie;
+use crate::record::binding::Fact;
+use crate::store::journal::Journal;
 use crate::sync::RwLock;
 
 /// Where a cookie applies (RFC 6265 section 5.3): only a deletion of the same scope deletes it.
@@ -27,7 +29,10 @@ impl Scope {
 
 /// Scopes that were seen, numbered from 1. Number 0 is a scope that is not known.
 #[derive(Debug)]
-pub struct Scopes(RwLock<Seen>);
+pub struct Scopes {
+    seen: RwLock<Seen>,
+    journal: Option<Arc<Journal>>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -55,20 +60,27 @@ impl Default for Scopes {
 impl Scopes {
     /// No scopes yet.
     pub fn new() -> Self {
-        Self(RwLock::new(Seen::default()))
+        Self { seen: RwLock::new(Seen::default()), journal: None }
+    }
+
+    /// Has every new one written down, before its number is used.
+    #[must_use]
+    pub fn recorded_in(mut self, journal: Arc<Journal>) -> Self {
+        self.journal = Some(journal);
+        self
     }
 
     /// The number of a scope; [`UNKNOWN`] without one, for one of more than 1,024 bytes, and for a new one when 4,096
     /// others have been seen.
     pub fn intern(&self, scope: Option<&Scope>) -> u16 {
         let Some(scope) = scope else { return UNKNOWN };
-        if let Some(&number) = self.0.read().numbers.get(scope) {
+        if let Some(&number) = self.seen.read().numbers.get(scope) {
             return number;
         }
         if scope.domain.len() + scope.path.len() > LONGEST_SCOPE {
             return UNKNOWN;
         }
-        let mut seen = self.0.write();
+        let mut seen = self.seen.write();
         // Another thread may have been here in between.
         if let Some(&number) = seen.numbers.get(scope) {
             return number;
@@ -77,6 +89,10 @@ impl Scopes {
             return UNKNOWN;
         }
         let Ok(number) = u16::try_from(seen.scopes.len() + 1) else { return UNKNOWN };
+        if let Some(journal) = &self.journal {
+            let Scope { domain, path } = scope.clone();
+            journal.append(&[Fact::ScopeNamed { scope: number.into(), domain, path }]);
+        }
         let scope = Arc::new(scope.clone());
         seen.scopes.push(Arc::clone(&scope));
         seen.numbers.insert(scope, number);
@@ -85,13 +101,13 @@ impl Scopes {
 
     /// The scope of a number; `None` for [`UNKNOWN`].
     pub fn scope(&self, number: u16) -> Option<Arc<Scope>> {
-        self.0.read().scopes.get(usize::from(number).checked_sub(1)?).cloned()
+        self.seen.read().scopes.get(usize::from(number).checked_sub(1)?).cloned()
     }
 
     /// Whether deleting `deleted` deletes the cookie that was learned with the scope `number`. A deletion of another
     /// path or domain does not: it is no logout. An unknown scope goes by the name alone.
     pub fn matches(&self, number: u16, deleted: &Scope) -> bool {
-        number == UNKNOWN || self.0.read().numbers.get(deleted) == Some(&number)
+        number == UNKNOWN || self.seen.read().numbers.get(deleted) == Some(&number)
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) const TUNNELED: u16 = 32;
 /// Its place stands in the queue of those that were seen once, whoever has taken it by now.
 pub(super) const QUEUED: u16 = 64;
 
+/// Seconds for which uses are written down once: what the log says of a session's last use may be so much too early.
+pub(super) const QUANTUM: u32 = 16;
+
 /// In `holds`: seen once so far. Beside the pins, so that the pin that confirms is one step.
 const ONCE: u16 = 1 << 15;
 
@@ -110,6 +113,11 @@ impl Entry {
         self.holds.load(Ordering::Acquire) & !ONCE != 0
     }
 
+    /// What tells it from all others.
+    pub(super) fn hash(&self) -> SessionHash {
+        SessionHash(self.hash)
+    }
+
     /// Whether one request only was seen of it, be it under way or not.
     pub(super) fn is_once(&self) -> bool {
         self.holds.load(Ordering::Relaxed) & ONCE != 0
@@ -119,9 +127,24 @@ impl Entry {
         Seconds(self.last_seen.load(Ordering::Relaxed))
     }
 
-    /// Notes that it was used; needs no more than the read lock.
-    pub(super) fn touch(&self, now: Seconds) {
+    /// Notes that it was used; needs no more than the read lock. True when that is to be written down: it is the first
+    /// use in a while.
+    pub(super) fn touch(&self, now: Seconds) -> bool {
+        // A load and a store: of uses at the same moment, each may be the first.
+        let before = self.last_seen.load(Ordering::Relaxed);
         self.last_seen.store(now.0, Ordering::Relaxed);
+        before / QUANTUM < now.0 / QUANTUM
+    }
+
+    /// Sets what is known of a session of a former run, once it stands in its place.
+    pub(super) fn recall(&mut self, seen: Seconds, is_once: bool) {
+        self.last_seen = AtomicU32::new(seen.0);
+        self.holds = AtomicU16::new(if is_once { ONCE } else { 0 });
+    }
+
+    /// Makes the entry of a former run's session the former id that it was.
+    pub(super) fn recall_alias(&mut self) {
+        self.flags = self.flags & !COUNTED | ALIAS;
     }
 
     /// One pin more, which confirms it; `None` at 32,767 of them. Needs no more than the read lock.

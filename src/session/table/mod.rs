@@ -11,6 +11,7 @@
 mod entry;
 mod once;
 mod pin;
+mod recorded;
 mod shard;
 mod sweep;
 #[cfg(all(test, not(feature = "loom")))]
@@ -21,6 +22,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use pin::Pin;
+pub use recorded::Restored;
 
 use self::entry::{ALIAS, COUNTED, Entry, HIDDEN, Opening, TUNNELED};
 use self::shard::{Closed, Renaming, Shard};
@@ -29,6 +31,7 @@ use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
 use crate::fleet::slots::Slots;
 use crate::ids::{SessionHash, Slot};
+use crate::store::journal::Journal;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard};
 
@@ -62,11 +65,13 @@ pub enum Closing {
     Switched,
     /// The backend answered 404 to its id.
     NotFound,
+    /// Its backend was lost.
+    Lost,
     /// An operator closed it.
     Admin,
 }
 
-const CLOSINGS: usize = 12;
+const CLOSINGS: usize = 13;
 
 /// As many requests of one session as are counted are under way; one more is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +93,8 @@ pub enum Bind<H: Deref<Target = Table>> {
 pub struct Table {
     clock: Clock,
     slots: Arc<Slots>,
+    /// Where all changes are written down.
+    journal: Option<Arc<Journal>>,
     shards: Box<[RwLock<Shard>]>,
     /// One bit per shard: whether sessions that were seen once may wait there to be evicted. Set and cleared under the
     /// shard's lock, read without it.
@@ -114,6 +121,7 @@ impl Table {
         Self {
             clock,
             slots,
+            journal: None,
             shards: (0..shards).map(|_| RwLock::new(Shard::new(now, expected.div_ceil(shards)))).collect(),
             evictable: (0..shards.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect(),
             sessions: AtomicU64::new(0),
@@ -201,8 +209,9 @@ impl Table {
         let now = this.clock.now();
         // Read behind the pin: a request that came and went between two looks would make this one seem to follow a pause.
         let idle = if before.pinned { 0 } else { now.since(entry.last_seen()) };
-        if touches {
-            entry.touch(now);
+        let tells = touches && entry.touch(now);
+        if (tells || before.once) && !entry.is(ALIAS) {
+            this.record_use(entry, before.once);
         }
         let (slot, scope) = (entry.slot(), entry.scope());
         Ok((Pin { table: this.clone(), hash, index, slot, scope, idle, touches }, before.once))
@@ -278,7 +287,9 @@ impl Table {
                 backend.entries.fetch_add(1, Ordering::Relaxed);
                 this.unconfirmed.fetch_add(1, Ordering::Relaxed);
                 this.note_evictable(place);
-                Some(shard.insert(&opening, backend, now))
+                let index = shard.insert(&opening, backend, now);
+                this.record_bound(&opening, backend);
+                Some(index)
             }
         };
         let Some(index) = index else {
@@ -337,6 +348,7 @@ impl Table {
         let Some(lease) = backend.gate.join() else { return false };
         let now = self.clock.now();
         let renaming = self.shard(pin.hash).write().make_alias(pin.index, now);
+        let former = matches!(renaming, Renaming::Done { .. }).then_some(pin.hash);
         let opened = match renaming {
             Renaming::Closed => return false,
             Renaming::Again => now,
@@ -360,13 +372,15 @@ impl Table {
                     backend.sessions.fetch_add(1, Ordering::Relaxed);
                 }
                 shard.insert(&opening, &backend, now);
+                self.record_renamed(&opening, former, &backend, now);
             }
             free
         };
         if inserted {
             lease.into_binding();
         }
-        if !inserted && matches!(renaming, Renaming::Done { .. }) {
+        if !inserted && former.is_some() {
+            self.record_former(pin, now);
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             backend.sessions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -380,7 +394,14 @@ impl Table {
         }
         // It is held, so that its backend keeps its slot.
         let Some(backend) = self.slots.get(pin.slot) else { return };
-        let confirms = self.shard(pin.hash).write().tunnel(pin.index, &backend, self.clock.now());
+        let confirms = {
+            let mut shard = self.shard(pin.hash).write();
+            let confirms = shard.tunnel(pin.index, &backend, self.clock.now());
+            if confirms {
+                self.record_use(shard.get(pin.index), true);
+            }
+            confirms
+        };
         if confirms {
             self.count_confirmed(pin.slot);
         }
@@ -391,8 +412,8 @@ impl Table {
         let settle = {
             let shard = lock.read();
             let entry = shard.get(index);
-            if touches {
-                entry.touch(self.clock.now());
+            if touches && entry.touch(self.clock.now()) && !entry.is(HIDDEN | ALIAS) {
+                self.record_use(entry, false);
             }
             entry.unpin() && (entry.is(HIDDEN | ALIAS) || (!touches && self.is_over(entry)))
         };
@@ -432,6 +453,7 @@ impl Table {
         work: impl FnOnce(&mut Shard) -> Option<Closed>,
     ) -> Option<(Closed, Arc<Backend>)> {
         let closed = work(&mut shard)?;
+        self.record_gone(closed.gone);
         let backend = self.slots.get(closed.slot);
         drop(shard);
         backend.map(|backend| (closed, backend))

@@ -99,6 +99,18 @@ impl Shard {
         None
     }
 
+    /// Counts a session of a former run, and lets its place wait at the end, wherever it belongs.
+    pub(super) fn queue_restored(&mut self, index: u32, seen: Seconds) {
+        self.once.count.fetch_add(1, Ordering::Relaxed);
+        self.get_mut(index).flags |= QUEUED;
+        self.once.queue.push_back(Waiting { index, seen: seen.0 });
+    }
+
+    /// Puts all that wait where they belong, after [`Shard::queue_restored`].
+    pub(super) fn order_restored(&mut self) {
+        self.once.queue.make_contiguous().sort_by_key(|waiting| waiting.seen);
+    }
+
     fn is_waiting(&self, index: u32) -> bool {
         let entry = self.get(index);
         !entry.is(DEAD | HIDDEN) && entry.is_once()

@@ -25,9 +25,9 @@ const CHUNK: usize = 2;
 /// One-second slots. A session that expires later than the wheel is long is found too early and linked anew, which
 /// at this length costs one visit in eight minutes.
 #[cfg(not(feature = "loom"))]
-const WHEEL: u32 = 512;
+pub(super) const WHEEL: u32 = 512;
 #[cfg(feature = "loom")]
-const WHEEL: u32 = 4;
+pub(super) const WHEEL: u32 = 4;
 /// Places that [`Shard::expire_unconfirmed`] looks at under one lock, and sessions that it closes under one.
 const LOOKS: u32 = 16_384;
 const CLOSES: usize = 256;
@@ -36,6 +36,8 @@ const CLOSES: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Closed {
     pub(super) slot: Slot,
+    /// What is not found any more from now on; nothing when it was hidden before, or is a former id that stays.
+    pub(super) gone: Option<SessionHash>,
     /// It counted as a session until now.
     pub(super) was_session: bool,
     /// It counted among those that were seen once.
@@ -109,22 +111,32 @@ impl Shard {
         let soonest = now.0.saturating_add(idle).min(aged).saturating_add(1);
         let index = self.take_place(soonest);
         self.get_mut(index).open(opening, now);
-        self.used += 1;
-        if !self.get(index).is(LINKED) {
-            self.link(index, soonest);
-        }
+        self.enter(index, opening.hash, soonest);
         if opening.first {
             self.queue_once(index, now);
         }
-        let chunks = &self.chunks;
-        self.index.insert_unique(opening.hash.0[0], index, |&index| {
-            chunks[index as usize / CHUNK][index as usize % CHUNK].hash[0]
-        });
         index
     }
 
+    /// Lets an entry that has been opened be found, and be looked at by a second.
+    pub(super) fn enter(&mut self, index: u32, hash: SessionHash, look: u32) {
+        self.used += 1;
+        if !self.get(index).is(LINKED) {
+            self.link(index, look);
+        }
+        let chunks = &self.chunks;
+        self.index
+            .insert_unique(hash.0[0], index, |&index| chunks[index as usize / CHUNK][index as usize % CHUNK].hash[0]);
+    }
+
+    /// Makes room in the index for so many entries more.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        let chunks = &self.chunks;
+        self.index.reserve(entries, |&index| chunks[index as usize / CHUNK][index as usize % CHUNK].hash[0]);
+    }
+
     /// A dead entry that may be used for a session which cannot expire before `soonest`, or a new one.
-    fn take_place(&mut self, soonest: u32) -> u32 {
+    pub(super) fn take_place(&mut self, soonest: u32) -> u32 {
         if let Some(index) = self.free {
             let entry = self.get(index);
             let (next, linked, due) = (entry.hash[0], entry.is(LINKED), self.due(entry.armed));
@@ -179,7 +191,7 @@ impl Shard {
         }
         self.get_mut(index).flags |= HIDDEN;
         let leaves = !pinned && self.free(index);
-        Some(Closed { slot, was_session, was_once, freed: !pinned, leaves })
+        Some(Closed { slot, gone: Some(SessionHash(hash)), was_session, was_once, freed: !pinned, leaves })
     }
 
     /// Counts a session among those that were seen more often; true when it was not.
@@ -205,7 +217,7 @@ impl Shard {
             return None;
         }
         let slot = entry.slot();
-        let rest = Closed { slot, was_session: false, was_once: false, freed: false, leaves: true };
+        let rest = Closed { slot, gone: None, was_session: false, was_once: false, freed: false, leaves: true };
         if entry.is(HIDDEN) {
             let leaves = self.free(index);
             return Some((Closed { freed: true, leaves, ..rest }, None));
@@ -284,12 +296,14 @@ impl Shard {
         self.get_mut(index).flags &= !LINKED;
     }
 
-    /// Closes what is over by `now`. `look` finds the backend of a slot.
+    /// Closes what is over by `now`. `look` finds the backend of a slot; `held` gets those that were looked at and are
+    /// in use.
     pub(super) fn expire<'b>(
         &mut self,
         now: Seconds,
         look: &mut impl FnMut(Slot) -> Option<&'b Backend>,
         closed: &mut Vec<(Closed, Closing)>,
+        held: &mut Vec<SessionHash>,
     ) {
         if self.wheel.is_empty() {
             self.swept = now.0;
@@ -307,7 +321,7 @@ impl Shard {
                 let entry = self.get_mut(index);
                 next = entry.wheel_next;
                 entry.flags &= !LINKED;
-                self.visit(index, now, look, closed);
+                self.visit(index, now, look, closed, held);
             }
         }
         self.sift_if_due();
@@ -320,6 +334,7 @@ impl Shard {
         now: Seconds,
         look: &mut impl FnMut(Slot) -> Option<&'b Backend>,
         closed: &mut Vec<(Closed, Closing)>,
+        held: &mut Vec<SessionHash>,
     ) {
         let entry = self.get(index);
         if entry.is(DEAD | HIDDEN) {
@@ -331,6 +346,9 @@ impl Shard {
             Some(closing) => closed.extend(self.close(index).map(|done| (done, closing))),
             None => {
                 let next = entry.next_look(backend, now);
+                if entry.is_pinned() && !entry.is(ALIAS) {
+                    held.push(entry.hash());
+                }
                 self.link(index, next);
             }
         }

@@ -14,14 +14,16 @@ impl Table {
         let now = self.clock.now();
         let backends = self.slots.snapshot();
         let mut look = |slot: Slot| backends.get(slot.index()).and_then(Option::as_deref);
-        let (mut due, mut owned) = (Vec::new(), Vec::new());
+        let (mut due, mut owned, mut held) = (Vec::new(), Vec::new(), Vec::new());
         let mut total = 0;
         for lock in &self.shards {
             let mut shard = lock.write();
-            shard.expire(now, &mut look, &mut due);
+            shard.expire(now, &mut look, &mut due, &mut held);
+            self.record_held(&mut held, now);
             self.own_all(due.drain(..), &mut owned);
             drop(shard);
             total += self.account_all(&mut owned);
+            self.give_way();
         }
         total
     }
@@ -38,6 +40,7 @@ impl Table {
             self.own_all(closed.drain(..).map(|closed| (closed, closing)), &mut owned);
             drop(shard);
             total += self.account_all(&mut owned);
+            self.give_way();
         }
         total
     }
@@ -68,6 +71,7 @@ impl Table {
                 self.own_all(due.drain(..), &mut owned);
                 drop(shard);
                 total += self.account_all(&mut owned);
+                self.give_way();
             }
         }
         total
@@ -89,10 +93,12 @@ impl Table {
         closed: impl Iterator<Item = (Closed, Closing)>,
         owned: &mut Vec<(Closed, Arc<Backend>, Closing)>,
     ) {
+        let first = owned.len();
         for (closed, closing) in closed {
             let known = owned.last().filter(|(other, ..)| other.slot == closed.slot);
             let backend = known.map(|(_, backend, _)| Arc::clone(backend)).or_else(|| self.slots.get(closed.slot));
             owned.extend(backend.map(|backend| (closed, backend, closing)));
         }
+        self.record_gone(owned[first..].iter().filter_map(|(closed, ..)| closed.gone));
     }
 }

@@ -1,6 +1,7 @@
 mod eviction;
 mod likeness;
 mod once;
+mod recorded;
 mod tunnels;
 mod untouched;
 
@@ -11,10 +12,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::{Address, SessionRules};
-use crate::fleet::backend::{Lifetimes, Load};
+use crate::fleet::backend::{Lifetimes, Load, Reach};
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
+use crate::sync::atomic::AtomicBool;
 
 const IDLE: u64 = 20;
 const AGE: u64 = 900;
@@ -68,12 +70,15 @@ impl World {
             generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
             name: BackendName::new("b"),
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
+            prefix: None,
             gate,
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            named: AtomicBool::new(false),
+            reach: Reach::default(),
             load: Load::new(1),
         })
     }
