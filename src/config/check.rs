@@ -1,6 +1,9 @@
 //! As typed to usable: fills in the defaults and holds keys against each other.
 
+mod balance;
 mod doubts;
+mod links;
+mod maintenance;
 mod session;
 
 use std::collections::HashMap;
@@ -10,7 +13,8 @@ use std::sync::Arc;
 use session::Around;
 
 use super::model::{
-    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Model, Plan, ReadyCheck, Service, StatePlace,
+    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Intent, Model, Plan, ReadyCheck, Service,
+    StatePlace,
 };
 use super::reader::At;
 use super::report::{Faults, Place, shown};
@@ -69,6 +73,8 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
         admin: or(&raw.admin, default.admin),
         token_file: or(&raw.token_file, default.token_file),
         state: or(&raw.state, default.state),
+        state_wait: or(&raw.state_wait, default.state_wait),
+        state_sync: or(&raw.state_sync, default.state_sync),
         threads: raw.threads.unwrap_or(default.threads),
         trusted: raw.trusted.clone().unwrap_or(default.trusted),
         health_path: or(&raw.health_path, default.health_path),
@@ -97,6 +103,7 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
     }
     keys(raw, faults);
     token(raw, &gateway, faults);
+    unwritten(raw, faults);
     gateway
 }
 
@@ -170,12 +177,26 @@ fn token(raw: &raw::Gateway, gateway: &Gateway, faults: &Faults) {
     }
 }
 
+/// Where nothing is written, there is nothing to wait for.
+fn unwritten(raw: &raw::Gateway, faults: &Faults) {
+    let places = [raw.state_wait.as_ref().map(|at| &at.place), raw.state_sync.as_ref().map(|at| &at.place)];
+    if raw.state.as_ref().is_some_and(|at| at.value == StatePlace::Memory) {
+        for place in places.into_iter().flatten() {
+            faults.warn(place, "has no effect, because state = \"memory\" writes nothing", "remove it");
+        }
+    }
+}
+
 fn names(services: &[raw::Service], faults: &Faults) {
     let mut seen: HashMap<&ServiceName, &Place> = HashMap::new();
     for name in services.iter().filter_map(|service| service.name.as_ref()) {
         match seen.get(&name.value) {
             Some(first) => {
-                let message = format!("the name {} is already that of {}", shown(name.value.as_str()), owner(first));
+                let message = format!(
+                    "the name {} is already that of {}",
+                    shown(name.value.as_str()),
+                    faults.owner(first, &name.place)
+                );
                 faults.error(&name.place, message, "give each service a name of its own");
             }
             None => {
@@ -183,11 +204,6 @@ fn names(services: &[raw::Service], faults: &Faults) {
             }
         }
     }
-}
-
-/// `service[0]` of `service[0].name`.
-fn owner(place: &Place) -> &str {
-    place.key.split('.').next().unwrap_or_default()
 }
 
 /// No two services may answer to the same host and path.
@@ -209,7 +225,8 @@ fn routes<'f>(services: &'f [raw::Service], faults: &Faults) {
                 Some(_) => format!("this host and the path {} lead", shown(path)),
                 None => format!("every host and the path {} lead", shown(path)),
             };
-            let message = format!("{what} to service[{other}] ({}) already", shown(name));
+            let other = faults.owner(&services[other].place, place);
+            let message = format!("{what} to {other} ({}) already", shown(name));
             faults.error(place, message, "give this service other `hosts` or another `path`");
         };
         if service.every_host {
@@ -230,6 +247,7 @@ fn service(
     faults: &Faults,
 ) -> Option<Service> {
     let plan = plan(raw, own, faults);
+    balance::ignored(raw, faults);
     let ready = ready(&raw.ready, faults);
     let (on_starting, on_retired) = (hook(&raw.on_starting), hook(&raw.on_retired));
     let name = raw.name.as_ref().map(|at| at.value.clone());
@@ -237,11 +255,18 @@ fn service(
     let unnamed = ServiceName::new("unnamed");
     let around = Around { service: raw, gateway, plan: plan.as_ref(), faults };
     let session = around.rules(session, name.as_ref().unwrap_or(&unnamed));
+    let strip_prefix = links::strip_prefix(raw, faults);
+    links::unproven(raw, faults);
     let default = defaults::service(name?, plan?);
     Some(Service {
         hosts: raw.hosts.iter().flat_map(|at| &at.value).map(|host| host.value.clone()).collect(),
         path: or(&raw.path, default.path),
+        balance: balance::balance(raw),
+        slow_start: or(&raw.slow_start, default.slow_start).filter(|time| !time.is_zero()),
+        strip_prefix,
+        host: or(&raw.host, default.host),
         session,
+        maintenance: maintenance::maintenance(&raw.maintenance, faults),
         ready,
         connect_timeout: or(&raw.connect_timeout, default.connect_timeout),
         response_timeout: or(&raw.response_timeout, default.response_timeout),
@@ -263,7 +288,10 @@ fn service(
 fn plan(raw: &raw::Service, own: &Own<'_>, faults: &Faults) -> Option<Plan> {
     if raw.has_backends && raw.has_generations {
         let help = "remove `backends`, or move them into a [[service.generation]] with an `id`";
-        faults.error(&raw.backends_place, "`backends` and [[service.generation]] exclude each other", help);
+        let other = raw.generations.iter().find_map(|generation| generation.id.as_ref());
+        let other = other.map(|id| faults.elsewhere(&id.place, &raw.backends_place)).unwrap_or_default();
+        let message = format!("`backends` and [[service.generation]]{other} exclude each other");
+        faults.error(&raw.backends_place, message, help);
     } else if !raw.has_backends && !raw.has_generations {
         let place = Place { span: raw.place.span.clone(), key: format!("{}.backends", raw.place.key) };
         faults.absent(&place, "the service has no backends", "add `backends = [\"127.0.0.1:8801\"]`");
@@ -286,10 +314,23 @@ fn plan(raw: &raw::Service, own: &Own<'_>, faults: &Faults) -> Option<Plan> {
     }
     let numbered = raw.backends.as_ref().map(|at| backends(&at.value, own, faults));
     generations.sort_by_key(|generation| generation.number);
+    nobody_up(raw, &generations, numbered.as_deref(), faults);
     match numbered {
         Some(backends) => Some(Plan::Numbered(backends)),
         None if !generations.is_empty() => Some(Plan::Explicit(generations)),
         None => None,
+    }
+}
+
+/// Only what is to take new sessions is looked at: older generations may well be on their way out.
+fn nobody_up(raw: &raw::Service, generations: &[Generation], numbered: Option<&[Backend]>, faults: &Faults) {
+    if let (Some(backends), Some(typed)) = (numbered, &raw.backends) {
+        balance::nobody_up(backends, &typed.place, faults);
+    } else if let Some(newest) = generations.last() {
+        let is_newest = |one: &&raw::Generation| one.id.as_ref().is_some_and(|id| id.value == newest.number.0);
+        if let Some(typed) = raw.generations.iter().find(is_newest).and_then(|one| one.backends.as_ref()) {
+            balance::nobody_up(&newest.backends, &typed.place, faults);
+        }
     }
 }
 
@@ -301,7 +342,7 @@ fn backends(typed: &[raw::Backend], own: &Own<'_>, faults: &Faults) -> Vec<Backe
         own.refuse(address, faults);
         let name = match &backend.name {
             Some(name) => name.value.clone(),
-            None => BackendName::new(&address.value.to_string()),
+            None => links::name(&address.value, backend.prefix.as_ref()),
         };
         let place = backend.name.as_ref().map_or(&backend.place, |at| &at.place);
         if seen.insert(name.clone(), place).is_some() {
@@ -309,7 +350,13 @@ fn backends(typed: &[raw::Backend], own: &Own<'_>, faults: &Faults) -> Vec<Backe
             faults.error(place, message, "remove one of the two, or give one of them another `name`");
         }
         let weight = backend.weight.as_ref().and_then(|at| u32::try_from(at.value).ok());
-        usable.push(Backend { name, address: address.value.clone(), weight: weight.unwrap_or(defaults::WEIGHT) });
+        usable.push(Backend {
+            name,
+            address: address.value.clone(),
+            prefix: backend.prefix.as_ref().map(|at| at.value.clone()),
+            weight: weight.unwrap_or(defaults::WEIGHT),
+            intent: or(&backend.status, Intent::Up),
+        });
     }
     usable
 }

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Gateway, IssuedCookie, Plan, ReadyCheck, SameSite, Secure, Service,
-    SessionRules, StatePlace,
+    AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
+    OnLost, Plan, ReadyCheck, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
 };
 use crate::ids::ServiceName;
 
 /// A backend's share of new sessions.
 pub const WEIGHT: u32 = 1;
+
+/// From a hashed key to a backend.
+pub const HASH_METHOD: HashMethod = HashMethod::Rendezvous;
 
 /// The longest run of a hook.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
@@ -24,6 +27,8 @@ pub fn gateway() -> Gateway {
         admin: Some(loopback(9180)),
         token_file: None,
         state: StatePlace::Directory(PathBuf::from("/var/lib/tidegate")),
+        state_wait: Duration::from_millis(50),
+        state_sync: StateSync::Every(Duration::from_secs(1)),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         trusted: Vec::new(),
         health_path: "/.tidegate/ready".to_owned(),
@@ -49,7 +54,12 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         name,
         hosts: Vec::new(),
         path: "/".to_owned(),
+        strip_prefix: None,
+        host: HostRule::Pass,
         plan,
+        maintenance: maintenance(),
+        balance: Balance::RandomTwo,
+        slow_start: None,
         ready: ready(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -82,14 +92,26 @@ pub fn session(service: &ServiceName) -> SessionRules {
         no_session: Vec::new(),
         no_touch: Vec::new(),
         adopt_until: None,
+        on_lost: OnLost::Redispatch,
+        lost_after: lost_after(),
         announce: false,
         switch: None,
     }
 }
 
+/// How long connects to a bound session's backend fail before it is lost.
+pub fn lost_after() -> Duration {
+    Duration::from_secs(30)
+}
+
 /// An issued cookie of which the file says only its name.
 pub fn issued(name: String) -> IssuedCookie {
     IssuedCookie { name, domain: None, path: "/".to_owned(), same_site: SameSite::Lax, secure: Secure::Auto }
+}
+
+/// A service that takes new sessions.
+pub fn maintenance() -> Maintenance {
+    Maintenance { on: false, status: 503, retry_after: Duration::from_secs(300), page: None, exempt: Vec::new() }
 }
 
 /// The readiness check of a service that names none: a connect.

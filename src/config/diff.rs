@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, Model, Plan, Service,
-    SessionRules, StatePlace,
+    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, HostRule, Intent, Maintenance,
+    Model, Plan, Service, SessionRules, StatePlace, StateSync,
 };
 
 /// What is different between two checked files, one line for each difference.
@@ -42,16 +42,17 @@ impl fmt::Display for Changes {
 }
 
 /// The keys of `[gateway]` that differ but are read at the start only: a reload keeps their old values.
-pub fn needs_restart(old: &Model, new: &Model) -> Vec<&'static str> {
-    let (old, new) = (&old.gateway, &new.gateway);
+pub fn needs_restart(old: &Gateway, new: &Gateway) -> impl Iterator<Item = &'static str> + use<> {
     let differs = [
         ("threads", old.threads != new.threads),
         ("expected_sessions", old.expected_sessions != new.expected_sessions),
         ("state", old.state != new.state),
+        ("state_wait", old.state_wait != new.state_wait),
+        ("state_sync", old.state_sync != new.state_sync),
         ("admin", old.admin != new.admin),
         ("token_file", old.token_file != new.token_file),
     ];
-    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key))
 }
 
 /// Lists what is different. Services are held against each other by name, so their order in the file does not count.
@@ -87,6 +88,8 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
         admin,
         token_file,
         state,
+        state_wait,
+        state_sync,
         threads,
         trusted,
         health_path,
@@ -116,6 +119,11 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
     changes.compare("gateway.state", state, &new.state, |state| match state {
         StatePlace::Directory(path) => path.display().to_string(),
         StatePlace::Memory => "memory".to_owned(),
+    });
+    changes.compare("gateway.state_wait", state_wait, &new.state_wait, time);
+    changes.compare("gateway.state_sync", state_sync, &new.state_sync, |sync| match sync {
+        StateSync::Always => "always".to_owned(),
+        StateSync::Every(pause) => time(pause),
     });
     changes.compare("gateway.threads", threads, &new.threads, ToString::to_string);
     changes.compare("gateway.trusted", trusted, &new.trusted, |networks| list(networks, ToString::to_string));
@@ -148,8 +156,13 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         name,
         hosts,
         path,
+        strip_prefix,
+        host: host_rule,
         session,
         plan: old_plan,
+        maintenance,
+        balance,
+        slow_start,
         ready,
         connect_timeout,
         response_timeout,
@@ -169,8 +182,24 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         if hosts.is_empty() { "every host".to_owned() } else { list(hosts, host) }
     });
     changes.compare(&key("path"), path, &new.path, Clone::clone);
-    plan(changes, name.as_str(), old_plan, &new.plan);
+    changes
+        .compare(&key("strip_prefix"), strip_prefix, &new.strip_prefix, |strip| optional(strip, "none", Clone::clone));
+    changes.compare(&key("host"), host_rule, &new.host, |rule| match rule {
+        HostRule::Pass => "pass".to_owned(),
+        HostRule::Backend => "backend".to_owned(),
+        HostRule::Named(name) => name.clone(),
+    });
+    plan(changes, name.as_str(), old_plan, &new.plan, new.balance.goes_by_order());
+    changes.compare(&key("balance"), balance, &new.balance, ToString::to_string);
+    changes.compare(&key("slow_start"), slow_start, &new.slow_start, |time| optional(time, "none", self::time));
     rules(changes, name.as_str(), session, &new.session);
+    changes.compare(&key("maintenance"), maintenance, &new.maintenance, |maintenance| {
+        let Maintenance { on, status, retry_after, page, exempt } = maintenance;
+        let page = page.as_ref().map_or_else(|| "none".to_owned(), |page| page.path.display().to_string());
+        let exempt = list(exempt, ToString::to_string);
+        let word = if *on { "on" } else { "off" };
+        format!("{word}, {status}, retry after {}, page {page}, exempt {exempt}", time(retry_after))
+    });
     changes.compare(&key("ready.path"), &ready.path, &new.ready.path, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("ready.timeout"), &ready.timeout, &new.ready.timeout, time);
     changes.compare(&key("ready.interval"), &ready.interval, &new.ready.interval, time);
@@ -210,6 +239,8 @@ fn rules(changes: &mut Changes, name: &str, old: &SessionRules, new: &SessionRul
         no_session,
         no_touch,
         adopt_until,
+        on_lost,
+        lost_after,
         announce,
         switch,
     } = old;
@@ -226,6 +257,8 @@ fn rules(changes: &mut Changes, name: &str, old: &SessionRules, new: &SessionRul
     changes.compare(&key("no_session"), no_session, &new.no_session, |rules| list(rules, ToString::to_string));
     changes.compare(&key("no_touch"), no_touch, &new.no_touch, |paths| list(paths, ToString::to_string));
     changes.compare(&key("adopt_until"), adopt_until, &new.adopt_until, |until| optional(until, "none", moment));
+    changes.compare(&key("on_lost"), on_lost, &new.on_lost, ToString::to_string);
+    changes.compare(&key("lost_after"), lost_after, &new.lost_after, time);
     changes.compare(&key("announce"), announce, &new.announce, ToString::to_string);
     changes.compare(&key("switch"), switch, &new.switch, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("max_age"), max_age, &new.max_age, |age| optional(age, "none", time));
@@ -233,23 +266,25 @@ fn rules(changes: &mut Changes, name: &str, old: &SessionRules, new: &SessionRul
     changes.compare(&key("end"), end, &new.end, |rules| list(rules, ToString::to_string));
 }
 
-fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan) {
+fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan, by_order: bool) {
     match (old, new) {
         (Plan::Numbered(old), Plan::Numbered(new)) => {
             let places = |backends: &[Backend]| -> BTreeMap<_, _> {
-                backends.iter().map(|one| (one.name.clone(), one.address.to_string())).collect()
+                backends.iter().map(|one| (one.name.clone(), place(one))).collect()
             };
             if places(old) != places(new) {
                 let (old, new) = (list(old, backend), list(new, backend));
                 changes.add(format!("service {name}: rolls to a new generation, backends {old} -> {new}"));
             } else {
-                resized(changes, name, old, new);
+                resized(changes, name, old, new, by_order);
             }
         }
         (Plan::Explicit(old), Plan::Explicit(new)) => {
             for was in old {
                 match new.iter().find(|is| is.number == was.number) {
-                    Some(is) => resized(changes, &format!("{name}@{}", was.number), &was.backends, &is.backends),
+                    Some(is) => {
+                        resized(changes, &format!("{name}@{}", was.number), &was.backends, &is.backends, by_order);
+                    }
                     None => changes.add(format!("service {name}: generation {} removed", was.number)),
                 }
             }
@@ -270,15 +305,25 @@ fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan) {
 }
 
 /// Backends of one generation, held against each other by name.
-fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend]) {
+fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend], by_order: bool) {
+    let kept = |list: &[Backend], other: &[Backend]| -> Vec<_> {
+        list.iter().map(|one| one.name.clone()).filter(|name| other.iter().any(|one| one.name == *name)).collect()
+    };
+    let (before, after) = (kept(old, new), kept(new, old));
+    if by_order && before != after {
+        let (before, after) = (list(&before, ToString::to_string), list(&after, ToString::to_string));
+        changes.add(format!("service {whose}: order of backends: {before} -> {after}"));
+    }
+
     for was in old {
         let Some(is) = new.iter().find(|is| is.name == was.name) else {
             changes.add(format!("service {whose}: backend {} removed, drains", was.name));
             continue;
         };
         let key = format!("service {whose}: backend {}", was.name);
-        changes.compare(&format!("{key} address"), &was.address, &is.address, ToString::to_string);
+        changes.compare(&format!("{key} address"), &place(was), &place(is), Clone::clone);
         changes.compare(&format!("{key} weight"), &was.weight, &is.weight, ToString::to_string);
+        changes.compare(&format!("{key} status"), &was.intent, &is.intent, ToString::to_string);
     }
     for is in new.iter().filter(|is| old.iter().all(|was| was.name != is.name)) {
         changes.add(format!("service {whose}: backend {} added", backend(is)));
@@ -286,8 +331,18 @@ fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend])
 }
 
 fn backend(backend: &Backend) -> String {
-    let address = backend.address.to_string();
-    if backend.name.as_str() == address { address } else { format!("{} ({address})", backend.name) }
+    let address = place(backend);
+    let status = if backend.intent == Intent::Up { String::new() } else { format!(" {}", backend.intent) };
+    if backend.name.as_str() == address {
+        format!("{address}{status}")
+    } else {
+        format!("{} ({address}){status}", backend.name)
+    }
+}
+
+/// Address and prefix.
+fn place(backend: &Backend) -> String {
+    format!("{}{}", backend.address, backend.prefix.as_deref().unwrap_or_default())
 }
 
 fn host(host: &HostPattern) -> String {
@@ -378,12 +433,28 @@ mod tests {
         let one = with("{ address = \"127.0.0.1:1\", weight = 1 }");
         let heavy = with("{ address = \"127.0.0.1:1\", weight = 5 }");
         assert_eq!(told(&one, &heavy), ["service a: backend 127.0.0.1:1 weight: 1 -> 5"]);
+        let leaving = with("{ address = \"127.0.0.1:1\", status = \"drain\" }");
+        assert_eq!(told(&one, &leaving), ["service a: backend 127.0.0.1:1 status: up -> drain"]);
         let other = with("{ address = \"127.0.0.1:9\", name = \"x\" }");
         assert_eq!(
             told(&one, &other),
             ["service a: rolls to a new generation, backends 127.0.0.1:1 -> x (127.0.0.1:9)"]
         );
         assert_eq!(told(&with("\"h:1\", \"h:2\""), &with("\"h:2\", \"h:1\"")), [""; 0]);
+    }
+
+    #[test]
+    fn the_order_of_backends_counts_for_crc32_modulo_alone() {
+        let with = |rest: &str| format!("[[service]]\nname = \"a\"\n{rest}");
+        let hash = "balance = { hash = { query = \"uid\" }, method = \"crc32_modulo\" }\nslow_start = \"0s\"\n";
+        let (old, new) = (with("backends = [\"h:1\", \"h:2\"]\n"), with("backends = [\"h:2\", \"h:1\"]\n"));
+        assert_eq!(
+            told(&old, &format!("{new}{hash}")),
+            [
+                "service a: order of backends: h:1, h:2 -> h:2, h:1",
+                "service a: balance: random_two -> crc32_modulo of the query key uid"
+            ]
+        );
     }
 
     #[test]
@@ -415,7 +486,11 @@ mod tests {
         let text = "[gateway]\nthreads = 1000\nexpected_sessions = 5\nstate = \"memory\"\nadmin = \"127.0.0.1:1\"\n\
                     token_file = \"/t\"\nlog = \"debug\"\n[[service]]\nname = \"a\"\nbackends = [\"127.0.0.1:2\"]";
         let new = model(text);
-        assert_eq!(needs_restart(&old, &new), ["threads", "expected_sessions", "state", "admin", "token_file"]);
-        assert_eq!(needs_restart(&old, &old), [""; 0]);
+        let keys = |new: &Model| needs_restart(&old.gateway, &new.gateway).collect::<Vec<_>>();
+        assert_eq!(keys(&new), ["threads", "expected_sessions", "state", "admin", "token_file"]);
+        let text = format!("[gateway]\nstate_wait = \"20ms\"\nstate_sync = \"always\"\n{A}");
+        assert_eq!(keys(&model(&text)), ["state_wait", "state_sync"]);
+        assert_eq!(told(A, &text), ["gateway.state_wait: 50ms -> 20ms", "gateway.state_sync: 1s -> always"]);
+        assert_eq!(keys(&old), [""; 0]);
     }
 }

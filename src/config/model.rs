@@ -2,6 +2,8 @@
 //!
 //! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
 
+mod balance;
+mod maintenance;
 mod session;
 
 use std::fmt;
@@ -13,8 +15,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
+pub use maintenance::{Maintenance, Page};
 pub use session::{
-    EndRule, Exemption, IdPlace, IssuedCookie, PathPattern, PathTemplate, SameSite, Secure, SessionRules, Source,
+    EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
+    Source,
 };
 
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
@@ -39,6 +44,10 @@ pub struct Gateway {
     pub token_file: Option<PathBuf>,
     /// Where numbers, states and intents outlive the process.
     pub state: StatePlace,
+    /// How long an answer waits at most until the binding that it tells of is written down. Read at the start only.
+    pub state_wait: Duration,
+    /// When bindings that are written down reach the disk. Read at the start only.
+    pub state_sync: StateSync,
     /// Serving threads. Read at the start only; a reload reports a change as needing a restart.
     pub threads: usize,
     /// Networks whose `X-Forwarded-*` and `Forwarded` headers are believed and extended.
@@ -81,6 +90,15 @@ pub enum StatePlace {
     Memory,
 }
 
+/// When bindings that are written down reach the disk: what a loss of power may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateSync {
+    /// Before the answer goes out: nothing is lost.
+    Always,
+    /// This often, in the background: what was written since may be lost.
+    Every(Duration),
+}
+
 /// Where and how requests are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
@@ -119,10 +137,25 @@ pub struct Service {
     pub hosts: Vec<HostPattern>,
     /// Its path prefix, beginning with `/` and, but for the root, not ending with one.
     pub path: String,
+    /// What of the path backends do not see: the service's path or the beginning of it; `None` when they see all of it.
+    #[serde(default)]
+    pub strip_prefix: Option<String>,
+    /// The Host that backends get.
+    #[serde(default)]
+    pub host: HostRule,
     /// Which session a request belongs to, and when that session ends.
     pub session: SessionRules,
     /// What the file says of generations.
     pub plan: Plan,
+    /// Whether it takes new sessions. Not in its record: a service that vanished takes none.
+    #[serde(default, skip)]
+    pub maintenance: Maintenance,
+    /// Which backend takes a new session.
+    #[serde(default)]
+    pub balance: Balance,
+    /// How long the share of new sessions of a backend that has come up grows; `None` when it has its whole share at once.
+    #[serde(default)]
+    pub slow_start: Option<Duration>,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
     /// Establishing a connection to a backend.
@@ -160,6 +193,18 @@ pub enum HostPattern {
     Below(String),
 }
 
+/// The Host that a service's backends get.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum HostRule {
+    /// The client's.
+    #[default]
+    Pass,
+    /// The backend's own address.
+    Backend,
+    /// This name, with a port if it has one.
+    Named(String),
+}
+
 /// What the file says of a service's generations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Plan {
@@ -185,8 +230,13 @@ pub struct Backend {
     pub name: BackendName,
     /// Where it listens.
     pub address: Address,
+    /// What its paths begin with in place of the service's; `None` when they are the service's.
+    pub prefix: Option<String>,
     /// Its share of new sessions in relation to the others; at least 1.
     pub weight: u32,
+    /// Whether it is to take new sessions, its own only, or none.
+    #[serde(default)]
+    pub intent: Intent,
 }
 
 /// Where a backend listens.

@@ -45,13 +45,14 @@ const PRESETS: [Preset; 11] = [
     ),
     // Model Context Protocol, "Streamable HTTP", "Session Management", revisions 2025-03-26 to 2025-11-25: the server
     // assigns the id in the answer to `initialize`; a client ends its session by DELETE; a server that has ended one
-    // answers 404, whereupon the client initializes anew.
+    // answers 404, whereupon the client initializes anew, which is what it has to do when its server is lost.
     kind(
         "mcp",
         r#"
         header = "Mcp-Session-Id"
         end = [{ method = "DELETE" }]
         end_on_not_found = true
+        on_lost = "not_found"
         "#,
     ),
     // SessionDefaults.CookieName of ASP.NET Core and SessionStateSection.CookieName of ASP.NET: what needs one process is
@@ -188,6 +189,8 @@ pub(super) fn complete(file: &Session) -> Session {
         no_touch: file.no_touch.or(preset.no_touch),
         announce: file.announce.or(preset.announce),
         switch: file.switch.or(preset.switch),
+        on_lost: file.on_lost.or(preset.on_lost),
+        lost_after: file.lost_after.or(preset.lost_after),
     }
 }
 

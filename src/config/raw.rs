@@ -1,5 +1,6 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
+mod balance;
 mod session;
 
 use std::net::SocketAddr;
@@ -10,21 +11,27 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use balance::Balance;
 pub(super) use session::*;
 
-use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace};
+use super::model::{
+    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, StatePlace, StateSync,
+};
 use super::reader::{At, Node, Refusal, Table};
 use super::report::{Faults, Place, shown};
 use super::spelling::closest;
 use super::values::*;
 use crate::ids::{BackendName, ServiceName};
 
-const ROOT: &[&str] = &["gateway", "service"];
+/// The first two say what else is read; they are read before the whole is put together.
+pub(super) const ROOT: &[&str] = &["include", "env_file", "gateway", "service"];
 const GATEWAY: &[&str] = &[
     "listen",
     "admin",
     "token_file",
     "state",
+    "state_wait",
+    "state_sync",
     "threads",
     "trusted",
     "health_path",
@@ -46,9 +53,14 @@ const SERVICE_KEYS: &[&str] = &[
     "name",
     "hosts",
     "path",
+    "strip_prefix",
+    "host",
     "backends",
     "generation",
+    "balance",
+    "slow_start",
     "session",
+    "maintenance",
     "ready",
     "connect_timeout",
     "response_timeout",
@@ -63,9 +75,10 @@ const SERVICE_KEYS: &[&str] = &[
     "on_starting",
     "on_retired",
 ];
+const MAINTENANCE: &[&str] = &["on", "status", "retry_after", "page", "exempt"];
 const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
-const BACKEND_KEYS: &[&str] = &["address", "name", "weight"];
+const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "weight", "status"];
 const HOOK: &[&str] = &["command", "timeout"];
 
 /// Every table that a file may have, by its path, with every key that it may have.
@@ -77,11 +90,14 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.session.issue", ISSUE),
     ("service.session.end", END),
     ("service.session.no_session", NO_SESSION),
+    ("service.maintenance", MAINTENANCE),
     ("service.ready", READY),
     ("service.generation", GENERATION),
     ("service.backends", BACKEND_KEYS),
     ("service.on_starting", HOOK),
     ("service.on_retired", HOOK),
+    ("service.balance", balance::BALANCE),
+    ("service.balance.hash", balance::HASH),
 ];
 
 /// The largest generation number: beyond it, JSON readers round.
@@ -105,6 +121,8 @@ pub(super) struct Gateway {
     pub(super) token_file: Option<At<Option<PathBuf>>>,
     pub(super) has_token_file: bool,
     pub(super) state: Option<At<StatePlace>>,
+    pub(super) state_wait: Option<At<Duration>>,
+    pub(super) state_sync: Option<At<StateSync>>,
     pub(super) threads: Option<usize>,
     pub(super) trusted: Option<Vec<IpNet>>,
     pub(super) health_path: Option<At<String>>,
@@ -131,13 +149,18 @@ pub(super) struct Service {
     /// Whether no host is named at all: not one that was refused, either.
     pub(super) every_host: bool,
     pub(super) path: Option<At<String>>,
+    pub(super) strip_prefix: Option<At<StripPrefix>>,
+    pub(super) host: Option<At<HostRule>>,
     pub(super) backends: Option<At<Vec<Backend>>>,
     pub(super) has_backends: bool,
     pub(super) generations: Vec<Generation>,
     pub(super) has_generations: bool,
     /// Where `backends` stands, or the service if it does not.
     pub(super) backends_place: Place,
+    pub(super) balance: Option<At<Balance>>,
+    pub(super) slow_start: Option<At<Option<Duration>>>,
     pub(super) session: Session,
+    pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
     pub(super) connect_timeout: Option<At<Duration>>,
     pub(super) response_timeout: Option<At<Duration>>,
@@ -151,6 +174,16 @@ pub(super) struct Service {
     pub(super) max_generations: Option<At<u64>>,
     pub(super) on_starting: Option<Hook>,
     pub(super) on_retired: Option<Hook>,
+}
+
+/// The `[service.maintenance]` table.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    pub(super) on: Option<At<bool>>,
+    pub(super) status: Option<At<u64>>,
+    pub(super) retry_after: Option<At<Duration>>,
+    pub(super) page: Option<At<Option<PathBuf>>>,
+    pub(super) exempt: Option<At<Vec<At<PathPattern>>>>,
 }
 
 /// The `[service.ready]` table.
@@ -172,7 +205,20 @@ pub(super) struct Backend {
     pub(super) place: Place,
     pub(super) address: Option<At<Address>>,
     pub(super) name: Option<At<BackendName>>,
+    pub(super) prefix: Option<At<String>>,
     pub(super) weight: Option<At<u64>>,
+    pub(super) status: Option<At<Intent>>,
+}
+
+/// What `strip_prefix` says.
+#[derive(Clone)]
+pub(super) enum StripPrefix {
+    /// `false`.
+    Nothing,
+    /// `true`.
+    Path,
+    /// `"/x"`.
+    Part(String),
 }
 
 /// A command to run.
@@ -202,6 +248,8 @@ fn gateway(mut table: Table<'_>) -> Gateway {
         token_file: table.text_or("token_file", "none", &FILE),
         has_token_file,
         state: table.text("state", &STATE),
+        state_wait: table.text("state_wait", &STATE_WAIT),
+        state_sync: table.text("state_sync", &STATE_SYNC),
         threads: table.take("threads").and_then(|node| threads(&node)),
         trusted: table
             .list("trusted", 0, "[\"10.0.0.0/8\"]", |node| node.text(&NETWORK))
@@ -229,6 +277,7 @@ fn gateway(mut table: Table<'_>) -> Gateway {
 fn threads(node: &Node<'_>) -> Option<usize> {
     match node.as_text() {
         Some("auto") => None,
+        _ if node.is_integer() => node.integer(1..=1_024).and_then(|at| usize::try_from(at.value).ok()),
         Some(text) => {
             let help = match text.parse::<u16>() {
                 Ok(number) => format!("write `threads = {number}`, without quotes"),
@@ -238,7 +287,6 @@ fn threads(node: &Node<'_>) -> Option<usize> {
             node.refuse(Refusal { message: format!("{} is not a number of threads", shown(text)), help });
             None
         }
-        None if node.is_integer() => node.integer(1..=1_024).and_then(|at| usize::try_from(at.value).ok()),
         None => {
             let message = format!("expected \"auto\" or a number, found {}", node.found());
             node.refuse(Refusal { message, help: "write \"auto\" or a number from 1 to 1024".to_owned() });
@@ -265,9 +313,14 @@ fn service(mut table: Table<'_>) -> Service {
         has_generations: table.has("generation"),
         name: table.required("name", &SERVICE),
         path: table.text("path", &PREFIX),
+        strip_prefix: table.take("strip_prefix").and_then(|node| strip_prefix(&node)),
+        host: table.text("host", &HOST_RULE),
         backends: backends(&mut table),
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
+        balance: table.take("balance").and_then(|node| balance::balance(&node)),
+        slow_start: table.text_or("slow_start", "none", &DURATION),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
+        maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
         connect_timeout: table.text("connect_timeout", &PAUSE),
         response_timeout: table.text("response_timeout", &PAUSE),
@@ -284,6 +337,28 @@ fn service(mut table: Table<'_>) -> Service {
     };
     table.finish(TABLES);
     service
+}
+
+fn maintenance(mut table: Table<'_>) -> Maintenance {
+    let maintenance = Maintenance {
+        on: table.boolean("on"),
+        status: table.integer("status", 400..=599),
+        retry_after: table.text("retry_after", &PAUSE),
+        page: table.text_or("page", "none", &PAGE),
+        exempt: table.list("exempt", 0, "[\"/assets/*\"]", |node| node.text(&PATTERN)),
+    };
+    table.finish(TABLES);
+    maintenance
+}
+
+/// `true`, `false`, or a prefix.
+fn strip_prefix(node: &Node<'_>) -> Option<At<StripPrefix>> {
+    if node.as_text().is_some() {
+        let prefix = node.text(&STRIPPED)?;
+        return Some(At { value: StripPrefix::Part(prefix.value), place: prefix.place });
+    }
+    let strips = node.boolean()?;
+    Some(At { value: if strips.value { StripPrefix::Path } else { StripPrefix::Nothing }, place: strips.place })
 }
 
 fn ready(mut table: Table<'_>) -> Ready {
@@ -313,14 +388,23 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
         let place = node.place.clone();
         if !node.is_table() {
             let address = node.text(&ADDRESS)?;
-            return Some(Backend { place, address: Some(address), name: None, weight: None });
+            return Some(Backend {
+                place,
+                address: Some(address),
+                name: None,
+                prefix: None,
+                weight: None,
+                status: None,
+            });
         }
         let mut table = node.table(BACKEND_KEYS, "`{ address = \"127.0.0.1:8801\" }`")?;
         let backend = Backend {
             place,
             address: table.required("address", &ADDRESS),
             name: table.text("name", &BACKEND),
+            prefix: table.text("prefix", &BACKEND_PREFIX),
             weight: table.integer("weight", 1..=1_000),
+            status: table.text("status", &STATUS),
         };
         table.finish(TABLES);
         Some(backend)

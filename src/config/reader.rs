@@ -1,11 +1,14 @@
 //! Typed reading of a parsed document: knows which keys a table may have, collects faults instead of stopping at one.
 
+mod filled;
+
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Faults, Place, shown};
+use super::sources::Filled;
 use super::spelling::closest;
 
 /// Why a text is not what its key needs, and what to write.
@@ -271,19 +274,14 @@ impl<'d> Node<'d> {
         self.value.as_str()
     }
 
-    /// Whether the value is a whole number.
+    /// Whether the value is a whole number, or a text with variables that reads as one.
     pub(super) fn is_integer(&self) -> bool {
-        self.value.is_integer()
+        self.value.is_integer() || self.filled_number().is_some()
     }
 
     /// Whether the value is a table.
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()
-    }
-
-    /// Reports the value.
-    pub(super) fn refuse(&self, refusal: Refusal) {
-        self.faults.error(&self.place, refusal.message, refusal.help);
     }
 
     /// The value with its place.
@@ -332,10 +330,13 @@ impl<'d> Node<'d> {
             self.refuse(Refusal { message: format!("expected {}, found {}", kind.noun, self.found()), help });
             return None;
         };
+        if self.is_lost() {
+            return None;
+        }
         match (kind.parse)(text) {
             Ok(value) => Some(self.at(value)),
             Err(refusal) => {
-                self.refuse(refusal);
+                self.refuse_as(kind.noun, Some(kind.example), refusal);
                 None
             }
         }
@@ -350,7 +351,7 @@ impl<'d> Node<'d> {
         if let Some(Err(Refusal { message, help })) = parsed {
             let near = self.as_text().and_then(|text| closest(text, &[word])).is_some();
             let help = if near { format!("write \"{word}\"") } else { format!("{help}; or \"{word}\"") };
-            self.refuse(Refusal { message, help });
+            self.refuse_as(&format!("{} or \"{word}\"", kind.noun), Some(kind.example), Refusal { message, help });
             return None;
         }
         self.text(kind).map(|At { value, place }| At { value: Some(value), place })
@@ -367,12 +368,15 @@ impl<'d> Node<'d> {
 
     /// Yes or no.
     pub(super) fn boolean(&self) -> Option<At<bool>> {
-        match self.value {
-            DeValue::Boolean(value) => Some(self.at(*value)),
+        let filled = self.as_text().filter(|_| matches!(self.filled(), Some(Filled::With(..))));
+        match (self.value, filled) {
+            (DeValue::Boolean(value), _) => Some(self.at(*value)),
+            (_, Some(word @ ("true" | "false"))) => Some(self.at(word == "true")),
             _ => {
                 let meant = self.as_text().and_then(|text| closest(text, &["true", "false"]));
                 let help = meant.map_or_else(|| "write `true` or `false`".to_owned(), |word| self.write(word));
-                self.refuse(Refusal { message: format!("expected `true` or `false`, found {}", self.found()), help });
+                let message = format!("expected `true` or `false`, found {}", self.found());
+                self.refuse_as("`true` or `false`", None, Refusal { message, help });
                 None
             }
         }
@@ -391,15 +395,22 @@ impl<'d> Node<'d> {
     pub(super) fn integer(&self, bounds: RangeInclusive<u64>) -> Option<At<u64>> {
         let (least, most) = (bounds.start(), bounds.end());
         let help = format!("write a number from {least} to {most}");
-        let Some(number) = self.value.as_integer() else {
-            self.refuse(Refusal { message: format!("expected a whole number, found {}", self.found()), help });
-            return None;
+        let noun = format!("a whole number from {least} to {most}");
+        let (digits, radix) = match (self.value.as_integer(), self.filled_number()) {
+            (Some(number), _) => (number.as_str(), number.radix()),
+            (None, Some(digits)) => (digits, 10),
+            (None, None) => {
+                let message = format!("expected a whole number, found {}", self.found());
+                self.refuse_as(&noun, None, Refusal { message, help });
+                return None;
+            }
         };
-        match u64::from_str_radix(number.as_str(), number.radix()) {
+        match u64::from_str_radix(digits, radix) {
             Ok(value) if bounds.contains(&value) => Some(self.at(value)),
             _ => {
-                let message = format!("{} is out of bounds", shown_number(&number.to_string()));
-                self.refuse(Refusal { message, help });
+                let written = self.value.as_integer().map(ToString::to_string).unwrap_or_default();
+                let message = format!("{} is out of bounds", shown_number(&written));
+                self.refuse_as(&noun, None, Refusal { message, help });
                 None
             }
         }
@@ -415,11 +426,12 @@ impl<'d> Node<'d> {
         let DeValue::Array(items) = self.value else {
             let message = format!("expected a list, found {}", self.found());
             // Whoever forgot the brackets gets their own text back in them.
-            let help = match self.as_text().filter(|text| text.len() <= 60) {
+            let own = self.as_text().filter(|text| text.len() <= 60 && self.filled().is_none());
+            let help = match own {
                 Some(text) => self.write(&format!("[{text:?}]")),
                 None => self.write(example),
             };
-            self.refuse(Refusal { message, help });
+            self.mistyped(message, help);
             return None;
         };
         if items.len() < least {
@@ -433,7 +445,7 @@ impl<'d> Node<'d> {
     pub(super) fn table(&self, known: &'static [&'static str], example: &str) -> Option<Table<'d>> {
         let DeValue::Table(table) = self.value else {
             let help = format!("write {example}");
-            self.refuse(Refusal { message: format!("expected a table, found {}", self.found()), help });
+            self.mistyped(format!("expected a table, found {}", self.found()), help);
             return None;
         };
         Some(Table::new(table, known, self.place.clone(), self.pinned, self.faults))

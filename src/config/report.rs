@@ -1,12 +1,15 @@
-//! What is wrong with a file: one fault, and the report of all of them.
+//! What is wrong with a configuration: one fault, and the report of all of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
+
+use super::sources::{Filled, Slot, Source, Sources};
 
 /// Faults that one report shows; a file with more of them gets the first ones and a count of the rest.
 const MAX_SHOWN: usize = 100;
@@ -14,11 +17,13 @@ const MAX_SHOWN: usize = 100;
 /// One thing that is wrong, where it stands, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
+    /// The file, by the path as it was named or found.
+    pub file: String,
     /// The line, counted from 1; 0 when the file could not be read at all.
     pub line: usize,
     /// The column in characters, counted from 1; 0 when the file could not be read at all.
     pub column: usize,
-    /// The key's path, such as `service[0].session.idle_timeout`; empty where no key is meant.
+    /// The key's path as this file counts, such as `service[0].session.idle_timeout`; empty where no key is meant.
     pub key: String,
     /// What is wrong.
     pub message: String,
@@ -27,6 +32,9 @@ pub struct Fault {
     /// The bytes of the file that are meant.
     #[serde(skip)]
     pub span: Range<usize>,
+    /// The file among those of the report.
+    #[serde(skip)]
+    source: usize,
 }
 
 /// How much a report's faults weigh.
@@ -38,13 +46,14 @@ pub enum Severity {
     Warning,
 }
 
-/// All faults of one file, in the order in which they stand in it.
+/// All faults of one configuration, file by file, in the order in which they stand there.
 ///
 /// `Display` is the plain form; [`Report::render`] can colour it; [`Report::faults`] is the form for machines.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Report {
-    name: String,
-    text: Arc<str>,
+    name: Arc<str>,
+    /// The files in which faults stand.
+    sources: Vec<Source>,
     severity: Severity,
     faults: Vec<Fault>,
     omitted: usize,
@@ -53,38 +62,47 @@ pub struct Report {
 impl Report {
     /// A report of one fault that concerns the file as a whole, which could not be read.
     pub(super) fn unreadable(name: &str, message: String, help: String) -> Self {
-        let fault = Fault { line: 0, column: 0, key: String::new(), message, help, span: 0..0 };
-        Self { name: name.to_owned(), text: "".into(), severity: Severity::Error, faults: vec![fault], omitted: 0 }
+        let (file, key) = (name.to_owned(), String::new());
+        let fault = Fault { file, line: 0, column: 0, key, message, help, span: 0..0, source: 0 };
+        let source = Source { name: name.into(), text: "".into(), secret: false };
+        let (sources, faults) = (vec![source], vec![fault]);
+        Self { name: name.into(), sources, severity: Severity::Error, faults, omitted: 0 }
     }
 
-    fn of(name: &str, text: &Arc<str>, severity: Severity, found: Vec<Found>) -> Self {
-        let lines = Lines::of(text);
-        let mut faults: Vec<Fault> = found
-            .into_iter()
-            .map(|Found { place, message, help }| {
-                let span = clamp(text, place.span);
-                let (line, column) = lines.position(span.start);
-                Fault { line, column, key: place.key, message, help, span }
-            })
-            .collect();
-        faults.sort_by_key(|a| (a.span.start, a.span.end));
+    fn of(all: &Sources, severity: Severity, mut found: Vec<Found>) -> Self {
+        let name = all.file(0).map_or_else(|| "".into(), |(_, main)| Arc::clone(&main.name));
+        found.sort_by_key(|found| (found.place.span.start, found.place.span.end));
+        let (mut sources, mut faults, mut last, mut lines) = (Vec::new(), Vec::new(), None, None);
+        for Found { place, message, help, own_key } in found {
+            let Some((base, source)) = all.file(place.span.start) else { continue };
+            if last != Some(base) {
+                last = Some(base);
+                lines = Some(Lines::of(&source.text));
+                sources.push(source.clone());
+            }
+            let span = clamp(&source.text, place.span.start - base..place.span.end.saturating_sub(base));
+            let (line, column) = lines.as_ref().map_or((0, 0), |lines| lines.position(span.start));
+            let key = if own_key { place.key } else { all.own_key(&place.key, &place.span) };
+            let (file, source) = (source.name.to_string(), sources.len() - 1);
+            faults.push(Fault { file, line, column, key, message, help, span, source });
+        }
         faults.dedup();
         let omitted = faults.len().saturating_sub(MAX_SHOWN);
         faults.truncate(MAX_SHOWN);
-        Self { name: name.to_owned(), text: text.clone(), severity, faults, omitted }
+        Self { name, sources, severity, faults, omitted }
     }
 
-    /// The file's name as it was given.
+    /// The name of the file that was asked for, as it was given.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The faults in the file's order; the first hundred if there are more.
+    /// The faults in the order of the files; the first hundred if there are more.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// Whether there is nothing to say; true only for the warnings of a file that raises none.
+    /// Whether there is nothing to say; true only for the warnings of a configuration that raises none.
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
@@ -119,14 +137,20 @@ impl Report {
         if fault.line == 0 {
             return renderer.render(&[title.element(help)]);
         }
+        let source = &self.sources[fault.source];
+        if source.secret {
+            let origin = Origin::path(&*source.name).line(fault.line).char_column(fault.column);
+            return renderer.render(&[title.element(origin).element(help)]);
+        }
+        let text = &source.text;
         // Only the line that is meant: the renderer's work stays the same however long the file is.
-        let start = self.text[..fault.span.start].rfind('\n').map_or(0, |at| at + 1);
-        let end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
-        let line = self.text[start..end].trim_end_matches('\r');
+        let start = text[..fault.span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let line = text[start..end].trim_end_matches('\r');
         let from = (fault.span.start - start).min(line.len());
         let to = (fault.span.end.saturating_sub(start)).clamp(from, line.len());
         let snippet = Snippet::source(line)
-            .path(self.name.as_str())
+            .path(&*source.name)
             .line_start(fault.line)
             .annotation(AnnotationKind::Primary.span(from..to));
         renderer.render(&[title.element(snippet).element(help)])
@@ -142,7 +166,13 @@ impl Report {
         };
         let rest =
             if self.omitted == 0 { String::new() } else { format!(", the first {} are shown", self.faults.len()) };
-        format!("{}: {count} {noun}{rest}", self.name)
+        let files: BTreeSet<usize> = self.faults.iter().map(|fault| fault.source).collect();
+        let names: Vec<&str> = files.iter().take(3).map(|file| &*self.sources[*file].name).collect();
+        let more = match files.len().saturating_sub(3) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{}{more}: {count} {noun}{rest}", names.join(", "))
     }
 }
 
@@ -172,26 +202,90 @@ struct Found {
     place: Place,
     message: String,
     help: String,
+    /// Whether the key's path counts as its file does, not as the whole.
+    own_key: bool,
 }
 
-/// Collects faults and warnings while a file is read and checked.
+/// Collects faults and warnings while files are read and checked, and knows the files.
 #[derive(Default)]
 pub(super) struct Faults {
+    sources: RefCell<Sources>,
     errors: RefCell<Vec<Found>>,
     warnings: RefCell<Vec<Found>>,
     torn: Cell<bool>,
 }
 
 impl Faults {
-    /// Something that makes the file unusable.
-    pub(super) fn error(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
-        self.errors.borrow_mut().push(Found { place: place.clone(), message: message.into(), help: help.into() });
+    /// Faults of a configuration, of which this is the main file.
+    pub(super) fn of(name: &str, text: &Arc<str>) -> Self {
+        let faults = Self::default();
+        faults.add(Slot::Main, name, Arc::clone(text), false);
+        faults
     }
 
-    /// A fault of syntax. What it tore out of the file is not reported as missing.
+    /// Takes in one more file; places in it lie from its slot's base on. Lines of a secret one are not shown.
+    pub(super) fn add(&self, slot: Slot, name: &str, text: Arc<str>, secret: bool) {
+        self.sources.borrow_mut().add(slot, Source { name: name.into(), text, secret });
+    }
+
+    /// Notes that a table has another path in its own file than in the whole.
+    pub(super) fn rename(&self, slot: Slot, whole: &str, own: &str) {
+        self.sources.borrow_mut().rename(slot, whole, own);
+    }
+
+    /// Notes with what the text at a place was filled.
+    pub(super) fn fill(&self, span: &Range<usize>, filled: Filled) {
+        self.sources.borrow_mut().fill(span, filled);
+    }
+
+    /// With what the text at a place was filled; `None` if it was written without variables.
+    pub(super) fn filled(&self, span: &Range<usize>) -> Option<Filled> {
+        self.sources.borrow().filled(span).cloned()
+    }
+
+    /// The text of the file at a span, as typed.
+    pub(super) fn typed(&self, span: &Range<usize>) -> String {
+        let sources = self.sources.borrow();
+        let Some((base, source)) = sources.file(span.start) else { return String::new() };
+        let span = clamp(&source.text, span.start - base..span.end.saturating_sub(base));
+        source.text[span].to_owned()
+    }
+
+    /// The table in which a place lies, `service[0]`, as its file counts; and where that is, if it is another file than
+    /// the one in which this is told.
+    pub(super) fn owner(&self, place: &Place, told_at: &Place) -> String {
+        let key = self.sources.borrow().own_key(&place.key, &place.span);
+        let owner = key.split('.').next().unwrap_or_default();
+        format!("{owner}{}", self.elsewhere(place, told_at))
+    }
+
+    /// ` at FILE:LINE:COLUMN` if the place is in another file than the one in which this is told.
+    pub(super) fn elsewhere(&self, place: &Place, told_at: &Place) -> String {
+        let sources = self.sources.borrow();
+        match (sources.file(place.span.start), sources.file(told_at.span.start)) {
+            (Some((base, source)), Some((other, _))) if base != other => {
+                let at = clamp(&source.text, place.span.start - base..0).start;
+                let (line, column) = Lines::of(&source.text).position(at);
+                format!(" at {}:{line}:{column}", source.name)
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Whether an error concerns one of these keys.
+    pub(super) fn concern(&self, keys: &[&str]) -> bool {
+        self.errors.borrow().iter().any(|found| keys.contains(&found.place.key.as_str()))
+    }
+
+    /// Something that makes the file unusable.
+    pub(super) fn error(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
+        self.errors.borrow_mut().push(Found::at(place, message, help));
+    }
+
+    /// A fault of syntax, its key's path as the file counts. What it tore out of the file is not reported as missing.
     pub(super) fn syntax(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
         self.torn.set(true);
-        self.error(place, message, help);
+        self.errors.borrow_mut().push(Found { own_key: true, ..Found::at(place, message, help) });
     }
 
     /// Something that ought to be there. Not told while faults of syntax hide parts of the file.
@@ -201,19 +295,32 @@ impl Faults {
         }
     }
 
-    /// Something that works, but may not be meant.
-    pub(super) fn warn(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
-        self.warnings.borrow_mut().push(Found { place: place.clone(), message: message.into(), help: help.into() });
+    /// As [`Faults::absent`], the key's path as the file counts.
+    pub(super) fn absent_here(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
+        if !self.torn.get() {
+            self.errors.borrow_mut().push(Found { own_key: true, ..Found::at(place, message, help) });
+        }
     }
 
-    /// The error report, or the report of warnings (which may be empty) of a file without errors.
-    pub(super) fn into_report(self, name: &str, text: &Arc<str>) -> Result<Report, Report> {
-        let errors = self.errors.into_inner();
+    /// Something that works, but may not be meant.
+    pub(super) fn warn(&self, place: &Place, message: impl Into<String>, help: impl Into<String>) {
+        self.warnings.borrow_mut().push(Found::at(place, message, help));
+    }
+
+    /// The error report, or the report of warnings (which may be empty) of a configuration without errors.
+    pub(super) fn into_report(self) -> Result<Report, Report> {
+        let (errors, sources) = (self.errors.into_inner(), self.sources.into_inner());
         if errors.is_empty() {
-            Ok(Report::of(name, text, Severity::Warning, self.warnings.into_inner()))
+            Ok(Report::of(&sources, Severity::Warning, self.warnings.into_inner()))
         } else {
-            Err(Report::of(name, text, Severity::Error, errors))
+            Err(Report::of(&sources, Severity::Error, errors))
         }
+    }
+}
+
+impl Found {
+    fn at(place: &Place, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { place: place.clone(), message: message.into(), help: help.into(), own_key: false }
     }
 }
 
@@ -266,12 +373,12 @@ mod tests {
     #[test]
     fn a_file_with_too_many_faults_shows_the_first_and_counts_all() {
         let text: Arc<str> = "x\n".repeat(250).into();
-        let faults = Faults::default();
+        let faults = Faults::of("f.toml", &text);
         for line in (0..250).rev() {
             let place = Place { span: line * 2..line * 2 + 1, key: String::new() };
             faults.error(&place, "wrong", "right");
         }
-        let report = faults.into_report("f.toml", &text).expect_err("there are errors");
+        let report = faults.into_report().expect_err("there are errors");
         assert_eq!(report.faults().len(), MAX_SHOWN);
         assert!(report.faults().iter().enumerate().all(|(index, fault)| fault.line == index + 1));
         assert!(report.to_string().ends_with("f.toml: 250 faults, the first 100 are shown"));
@@ -280,11 +387,11 @@ mod tests {
     #[test]
     fn columns_count_characters_and_spans_off_the_text_are_drawn_in() {
         let text: Arc<str> = "ä = 'ö'\r\n".into();
-        let faults = Faults::default();
+        let faults = Faults::of("f.toml", &text);
         faults.error(&Place { span: 5..9, key: "ä".into() }, "wrong", "right");
         faults.error(&Place { span: 70..90, key: String::new() }, "beyond", "right");
         faults.error(&Place { span: 1..1, key: String::new() }, "inside a character", "right");
-        let report = faults.into_report("f.toml", &text).expect_err("there are errors");
+        let report = faults.into_report().expect_err("there are errors");
         let places: Vec<_> = report.faults().iter().map(|fault| (fault.line, fault.column)).collect();
         assert_eq!(places, [(1, 1), (1, 5), (2, 1)]);
         assert!(report.to_string().contains("f.toml:1:5"), "{report}");
@@ -293,9 +400,9 @@ mod tests {
     #[test]
     fn control_characters_of_the_file_do_not_reach_the_terminal() {
         let text: Arc<str> = "a = \"\u{1b}[31m\"".into();
-        let faults = Faults::default();
+        let faults = Faults::of("f.toml", &text);
         faults.error(&Place { span: 4..11, key: "a".into() }, format!("{} is bad", shown("\u{1b}[31m")), "right");
-        let report = faults.into_report("f.toml", &text).expect_err("there are errors");
+        let report = faults.into_report().expect_err("there are errors");
         assert!(!report.to_string().contains('\u{1b}'), "{report}");
     }
 }

@@ -15,8 +15,8 @@ const MAX_TORN: usize = 20;
 
 /// Reports every fault of syntax and gives back the text without the statements that are broken, at the same offsets.
 ///
-/// `None` when the file is too broken to be read on.
-pub(super) fn mend<'t>(text: &'t str, faults: &Faults) -> Option<Cow<'t, str>> {
+/// `base` is where the file's stretch of offsets begins. `None` when the file is too broken to be read on.
+pub(super) fn mend<'t>(text: &'t str, base: usize, faults: &Faults) -> Option<Cow<'t, str>> {
     let mut sound = Cow::Borrowed(text);
     for _ in 0..MAX_TORN {
         let (document, errors) = DeTable::parse_recoverable(&sound);
@@ -26,7 +26,7 @@ pub(super) fn mend<'t>(text: &'t str, faults: &Faults) -> Option<Cow<'t, str>> {
         let span = clamp(&sound, first.span().unwrap_or(0..0));
         let begin = statement(document.get_ref(), span.start).unwrap_or(span.start);
         let torn = extent(&sound, begin, span.start);
-        let place = Place { key: path(&sound, torn.start), span: span.clone() };
+        let place = Place { key: path(&sound, torn.start), span: span.start + base..span.end + base };
         let (message, help) = describe(first, &sound, &torn, &span);
         faults.syntax(&place, message, help);
         if sound[torn.clone()].trim().is_empty() {

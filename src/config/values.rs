@@ -1,5 +1,7 @@
 //! Texts to values: durations, sizes, addresses, names. Each says what it refuses and what to write instead.
 
+mod balance;
+mod links;
 mod session;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,9 +13,11 @@ use ipnet::IpNet;
 use jiff::fmt::friendly::SpanParser;
 use tracing_subscriber::EnvFilter;
 
+pub(super) use balance::*;
+pub(super) use links::*;
 pub(super) use session::*;
 
-use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace};
+use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};
 use super::reader::{Kind, Refusal, refuse};
 use super::report::shown;
 use super::spelling::closest;
@@ -46,9 +50,17 @@ pub(super) const NETWORK: Kind<IpNet> = Kind { noun: "a network", example: "\"10
 /// Where numbers and states are kept.
 pub(super) const STATE: Kind<StatePlace> =
     Kind { noun: "a directory or \"memory\"", example: "\"/var/lib/tidegate\"", unit: "", parse: state };
+/// How long an answer may wait for the disk: a client waits as well.
+pub(super) const STATE_WAIT: Kind<Duration> =
+    Kind { noun: "a duration", example: "\"50ms\"", unit: "ms", parse: state_wait };
+/// When the disk has what is written.
+pub(super) const STATE_SYNC: Kind<StateSync> =
+    Kind { noun: "a duration or \"always\"", example: "\"1s\"", unit: "s", parse: state_sync };
 /// A file.
 pub(super) const FILE: Kind<PathBuf> =
     Kind { noun: "a path", example: "\"/etc/tidegate/admin-token\"", unit: "", parse: file };
+/// The operator's page.
+pub(super) const PAGE: Kind<PathBuf> = Kind { example: "\"/etc/tidegate/maintenance.html\"", ..FILE };
 /// Where the access log goes.
 pub(super) const LOG_TARGET: Kind<AccessLogTarget> =
     Kind { noun: "\"off\", \"stdout\" or a path", example: "\"stdout\"", unit: "", parse: log_target };
@@ -112,6 +124,33 @@ fn pause(text: &str) -> Parsed<Duration> {
             refuse(format!("{} is no time at all", shown(text)), "write \"1ms\" or more, such as \"30s\"")
         }
         time => Ok(time),
+    }
+}
+
+fn state_wait(text: &str) -> Parsed<Duration> {
+    match duration(text)? {
+        time if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&time) => Ok(time),
+        _ => refuse(format!("{} is out of bounds", shown(text)), "write a duration from \"1ms\" to \"10s\""),
+    }
+}
+
+fn state_sync(text: &str) -> Parsed<StateSync> {
+    if text == "always" {
+        return Ok(StateSync::Always);
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        let help = match closest(text, &["always"]) {
+            Some(known) => format!("write \"{known}\""),
+            None => "write \"always\", or a duration such as \"1s\"".to_owned(),
+        };
+        return refuse(format!("{} is neither a duration nor \"always\"", shown(text)), help);
+    }
+    match duration(text)? {
+        time if (Duration::from_millis(10)..=Duration::from_secs(3_600)).contains(&time) => Ok(StateSync::Every(time)),
+        _ => refuse(
+            format!("{} is out of bounds", shown(text)),
+            "write a duration from \"10ms\" to \"1h\", or \"always\"",
+        ),
     }
 }
 

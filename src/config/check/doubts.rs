@@ -243,25 +243,25 @@ pub(super) fn across(
     let issuers: Vec<_> = sessions
         .iter()
         .zip(services)
-        .enumerate()
-        .filter_map(|(index, (raw, service))| {
+        .filter_map(|(raw, service)| {
             let service = service.as_ref()?;
             let (cookie, place) = issued(raw, &service.session)?;
-            Some((index, service, cookie, place))
+            Some((service, cookie, place))
         })
         .collect();
-    for (at, (_, service, cookie, place)) in issuers.iter().enumerate() {
-        let clash = |(_, other, theirs, _): &&(usize, &Service, &IssuedCookie, &Place)| {
+    for (at, (service, cookie, place)) in issuers.iter().enumerate() {
+        let clash = |(other, theirs, _): &&(&Service, &IssuedCookie, &Place)| {
             cookie.name == theirs.name
                 && cookie.path == theirs.path
                 && cookie.domain == theirs.domain
                 && service.session.space != other.session.space
                 && (cookie.domain.is_some() || meet(service, other))
         };
-        if let Some((index, other, ..)) = issuers[..at].iter().find(clash) {
+        if let Some((other, _, first)) = issuers[..at].iter().find(clash) {
             let message = format!(
-                "service[{index}] ({}) issues a cookie of this name, host and path, too: in a browser that uses both, \
+                "{} ({}) issues a cookie of this name, host and path, too: in a browser that uses both, \
                  each overwrites the other's",
+                faults.owner(first, place),
                 shown(other.name.as_str())
             );
             faults.warn(place, message, "give it another name, or both services one `space`");

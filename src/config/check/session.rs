@@ -51,6 +51,8 @@ impl Around<'_> {
             no_session: raw.no_session.iter().flat_map(|at| &at.value).map(|at| exemption(&at.value)).collect(),
             no_touch: raw.no_touch.iter().flat_map(|at| &at.value).map(|at| at.value.clone()).collect(),
             adopt_until: or(&raw.adopt_until, default.adopt_until),
+            on_lost: or(&raw.on_lost, default.on_lost),
+            lost_after: or(&raw.lost_after, default.lost_after),
             announce: or(&raw.announce, default.announce),
             switch: or(&raw.switch, default.switch),
         };

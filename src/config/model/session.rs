@@ -38,6 +38,12 @@ pub struct SessionRules {
     /// Until this moment, ids that nobody knows are adopted whatever their source: for the day on which the gateway
     /// is put before an application that has sessions already.
     pub adopt_until: Option<SystemTime>,
+    /// What becomes of a session whose backend is lost.
+    #[serde(default)]
+    pub on_lost: OnLost,
+    /// A bound session's backend is lost when connects to it have failed for so long without a break.
+    #[serde(default = "crate::config::defaults::lost_after")]
+    pub lost_after: Duration,
     /// Whether responses tell the session's generation and the newest one.
     pub announce: bool,
     /// The path at which a client ends its own session to move to the active generation; `None` when there is none.
@@ -120,6 +126,37 @@ pub enum Secure {
     Always,
     /// Never.
     Never,
+}
+
+/// What becomes of a session whose backend is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnLost {
+    /// It is over, and the request goes to a backend of the active generation, which is told.
+    #[default]
+    Redispatch,
+    /// It is over. A browser that asks for a page is sent to the same place without its id; all others get 503.
+    Redirect,
+    /// It is over, and the request gets 404.
+    NotFound,
+    /// It stays bound, and its requests get 503 for as long as the backend is away.
+    Strict,
+}
+
+impl OnLost {
+    /// How the file names each of them.
+    pub const WORDS: [(&'static str, Self); 4] = [
+        ("redispatch", Self::Redispatch),
+        ("redirect", Self::Redirect),
+        ("not_found", Self::NotFound),
+        ("strict", Self::Strict),
+    ];
+}
+
+impl fmt::Display for OnLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Self::WORDS.iter().find(|(_, value)| value == self);
+        f.write_str(word.map_or("", |(word, _)| word))
+    }
 }
 
 /// A request that ends its session when the backend answers it with 2xx or 3xx.
@@ -214,17 +251,17 @@ impl fmt::Display for PathPattern {
 }
 
 /// Names and methods as the texts that they are, for the record of a service.
-mod as_text {
+pub(super) mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    pub(in super::super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,

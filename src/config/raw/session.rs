@@ -6,7 +6,7 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::TABLES;
-use crate::config::model::{IdPlace, PathPattern, SameSite, Secure};
+use crate::config::model::{IdPlace, OnLost, PathPattern, SameSite, Secure};
 use crate::config::presets::{PRESET, Preset};
 use crate::config::reader::{At, Node, Refusal, Table};
 use crate::config::values::*;
@@ -32,6 +32,8 @@ pub(in crate::config) const SESSION: &[&str] = &[
     "end_with_last_tunnel",
     "no_session",
     "no_touch",
+    "on_lost",
+    "lost_after",
     "announce",
     "switch",
 ];
@@ -66,6 +68,8 @@ pub(in crate::config) struct Session {
     pub(in crate::config) end_with_last_tunnel: Option<At<Option<Duration>>>,
     pub(in crate::config) no_session: Option<At<Vec<At<Exemption>>>>,
     pub(in crate::config) no_touch: Option<At<Vec<At<PathPattern>>>>,
+    pub(in crate::config) on_lost: Option<At<OnLost>>,
+    pub(in crate::config) lost_after: Option<At<Duration>>,
     pub(in crate::config) announce: Option<At<bool>>,
     pub(in crate::config) switch: Option<At<Option<String>>>,
 }
@@ -135,6 +139,8 @@ pub(in crate::config) fn session(mut table: Table<'_>) -> Session {
         end_with_last_tunnel: table.text_or("end_with_last_tunnel", "none", &PAUSE),
         no_session: table.list("no_session", 0, &format!("[{NO_SESSION_EXAMPLE}]"), |node| exemption(&node)),
         no_touch: table.list("no_touch", 0, "[\"/poll\", \"/status/*\"]", |node| node.text(&PATTERN)),
+        on_lost: table.text("on_lost", &ON_LOST),
+        lost_after: table.text("lost_after", &DURATION),
         announce: table.boolean("announce"),
         switch: table.text_or("switch", "none", &SWITCH_PATH),
     };

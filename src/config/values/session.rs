@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::{HeaderName, Method};
 
 use super::{Parsed, clipped, name_of_host, path_with, url_path};
-use crate::config::model::{PathPattern, PathTemplate, SameSite, Secure};
+use crate::config::model::{OnLost, PathPattern, PathTemplate, SameSite, Secure};
 use crate::config::reader::{Kind, refuse};
 use crate::config::report::shown;
 use crate::config::spelling::closest;
@@ -46,6 +46,13 @@ pub(in crate::config) const SECURE: Kind<Secure> =
 /// Whether unknown ids are adopted.
 pub(in crate::config) const UNKNOWN: Kind<bool> =
     Kind { noun: "\"forward\" or \"adopt\"", example: "\"adopt\"", unit: "", parse: unknown };
+/// What becomes of a session whose backend is lost.
+pub(in crate::config) const ON_LOST: Kind<OnLost> = Kind {
+    noun: "\"redispatch\", \"redirect\", \"not_found\" or \"strict\"",
+    example: "\"redispatch\"",
+    unit: "",
+    parse: on_lost,
+};
 /// A request's method.
 pub(in crate::config) const METHOD: Kind<Method> =
     Kind { noun: "a method", example: "\"POST\"", unit: "", parse: method };
@@ -70,9 +77,9 @@ fn is_token(text: &str) -> bool {
 }
 
 /// One of a few words.
-fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
+pub(super) fn word<T: Clone>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-        return Ok(*value);
+        return Ok(value.clone());
     }
     let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     let help = match closest(text, &names) {
@@ -82,6 +89,10 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
         }
     };
     refuse(format!("unknown word {}", shown(text)), help)
+}
+
+fn on_lost(text: &str) -> Parsed<OnLost> {
+    word(text, &OnLost::WORDS)
 }
 
 fn space(text: &str) -> Parsed<String> {
