@@ -1,12 +1,13 @@
 //! One backend of one generation as the serving threads see it: where it is, whose it is, what it is doing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::model::Address;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::ids::{BackendName, GenerationId, Slot};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// A backend's shared facts and counters. Made by the roster, shared by `Arc`, found by its [`Slot`].
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Backend {
     pub name: BackendName,
     /// Where it listens.
     pub address: Address,
+    /// What its paths begin with in place of the service's; `None` when they are the service's.
+    pub prefix: Option<String>,
     /// The generation's gate, shared by all its backends.
     pub gate: Arc<Gate>,
     /// The generation's order to end what is left, shared by all its backends.
@@ -31,8 +34,59 @@ pub struct Backend {
     pub unconfirmed: AtomicU64,
     /// Table entries that name its slot, of whatever kind; the slot is free for reuse at zero.
     pub entries: AtomicU64,
+    /// Whether the log of bindings has been told what the slot stands for; that of its sessions says no more than it.
+    pub named: AtomicBool,
+    /// Whether it can be reached.
+    pub reach: Reach,
     /// What the serving threads have under way at it.
     pub load: Load,
+}
+
+/// Whether connects to a backend succeed, as those find out who make them.
+#[derive(Debug)]
+pub struct Reach {
+    /// Coarse milliseconds at the first connect that failed since one succeeded; 0 when none did.
+    failing_since: AtomicU64,
+    told: AtomicBool,
+}
+
+impl Default for Reach {
+    /// Nobody has tried yet.
+    fn default() -> Self {
+        Self { failing_since: AtomicU64::new(0), told: AtomicBool::new(false) }
+    }
+}
+
+impl Reach {
+    /// A connect failed, at this coarse millisecond.
+    pub fn failed(&self, now: u64) {
+        let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A connect succeeded.
+    pub fn succeeded(&self) {
+        // Read first: nothing is written while all is well.
+        if self.is_failing() {
+            self.failing_since.store(0, Ordering::Relaxed);
+            self.told.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last connect failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether connects have failed without a break for so long by this coarse millisecond.
+    pub fn is_lost(&self, now: u64, after: Duration) -> bool {
+        let since = self.failing_since.load(Ordering::Relaxed);
+        since != 0 && u128::from(now.saturating_sub(since)) >= after.as_millis()
+    }
+
+    /// Whether it has yet to be said that the backend is lost; true once until it is reached again.
+    pub fn tell(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// Requests and tunnels under way, one counter per serving thread so that no two of them share a cache line.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::model::{Address, Hook, Model, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Gate;
+use crate::fleet::intent::Intent;
 use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
 
 /// A moment, read by the caller: the roster has no clock.
@@ -221,6 +222,15 @@ pub enum FleetEvent {
         /// Backends that take no new ones.
         drained: usize,
     },
+    /// The file sets listed backends to another `status`.
+    StatusChanged {
+        /// Of this generation.
+        generation: GenerationId,
+        /// What the operator wants of them from now on.
+        intent: Intent,
+        /// Their names; at least one.
+        backends: Vec<crate::ids::BackendName>,
+    },
     /// A backend that joined an active generation takes sessions now.
     Joined {
         /// Which.
@@ -268,6 +278,7 @@ impl FleetEvent {
             | FleetEvent::Failed { generation, .. }
             | FleetEvent::StillStarting { generation, .. }
             | FleetEvent::Resized { generation, .. }
+            | FleetEvent::StatusChanged { generation, .. }
             | FleetEvent::Joined { generation, .. }
             | FleetEvent::RetiredHookFailed { generation, .. }
             | FleetEvent::BecameSure(generation) => Some(generation),
@@ -289,6 +300,9 @@ impl FleetEvent {
             FleetEvent::Failed { .. } => "failed",
             FleetEvent::StillStarting { .. } => "still_starting",
             FleetEvent::Resized { .. } => "resized",
+            FleetEvent::StatusChanged { intent: Intent::Up, .. } => "backend_up",
+            FleetEvent::StatusChanged { intent: Intent::Drain, .. } => "backend_drain",
+            FleetEvent::StatusChanged { intent: Intent::Down, .. } => "backend_down",
             FleetEvent::Joined { .. } => "joined",
             FleetEvent::RetiredHookFailed { .. } => "retired_hook_failed",
             FleetEvent::BecameSure(_) => "became_sure",
@@ -328,6 +342,21 @@ impl fmt::Display for FleetEvent {
             FleetEvent::StillStarting { generation, why } => write!(f, "{generation} is not ready yet: {why}"),
             FleetEvent::Resized { generation, joined, drained } => {
                 write!(f, "{generation} changed its backends: {joined} join, {drained} drain")
+            }
+            FleetEvent::StatusChanged { generation, intent, backends } => {
+                let what = match intent {
+                    Intent::Up => "takes new sessions again, once it is ready",
+                    Intent::Drain => "takes no new sessions, its own go on",
+                    Intent::Down => "serves nobody, its sessions are lost ones",
+                };
+                match backends.as_slice() {
+                    [backend] => write!(f, "{backend} of {generation} is set {intent}: it {what}"),
+                    [backend, rest @ ..] => {
+                        let rest = rest.len();
+                        write!(f, "{backend} and {rest} more of {generation} are set {intent}: each {what}")
+                    }
+                    [] => write!(f, "no backend of {generation} is set {intent}"),
+                }
             }
             FleetEvent::Joined { generation, backend } => write!(f, "{backend} joined {generation}"),
             FleetEvent::RetiredHookFailed { generation, why } => {

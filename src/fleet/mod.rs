@@ -13,5 +13,6 @@ pub mod gate;
 pub mod intent;
 pub mod lifecycle;
 pub mod roster;
+mod routes;
 pub mod slots;
 pub mod view;

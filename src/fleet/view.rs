@@ -1,13 +1,14 @@
 //! What the serving threads see of the fleet: one immutable snapshot, published by one writer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::config::model::{Gateway, HostPattern, Service};
+use crate::config::model::{Gateway, Service};
 use crate::fleet::backend::Backend;
+use crate::fleet::balance::Placements;
 use crate::fleet::gate::Gate;
+use crate::fleet::routes::Routes;
 use crate::fleet::slots::Slots;
 use crate::ids::{GenerationNumber, ServiceName, Slot};
 
@@ -54,6 +55,8 @@ pub struct View {
     /// Services, those that vanished from the file and still drain among them.
     pub services: Vec<ServiceView>,
     backends: Vec<Option<Arc<Backend>>>,
+    /// Ascending; nearly always empty.
+    down: Vec<Slot>,
     routes: Routes,
 }
 
@@ -80,24 +83,35 @@ pub struct GenerationView {
     pub number: GenerationNumber,
     /// Admission; it has the last word when this view is out of date.
     pub gate: Arc<Gate>,
-    /// The backends that take new sessions, by weight.
-    pub placements: Vec<Placement>,
-}
-
-/// A backend that takes new sessions.
-#[derive(Clone, Debug)]
-pub struct Placement {
-    /// The backend.
-    pub backend: Arc<Backend>,
-    /// Its share in relation to the others; at least 1.
-    pub weight: u32,
+    /// The backends that take new sessions.
+    pub placements: Placements,
+    /// Whether it has none of these because the operator set every backend to drain or down.
+    pub stood_down: bool,
 }
 
 impl View {
     /// Builds the routes over `services`; `backends` are listed by slot.
     pub fn new(gateway: Arc<Gateway>, services: Vec<ServiceView>, backends: Vec<Option<Arc<Backend>>>) -> Self {
-        let routes = Routes::new(&services);
-        Self { gateway, services, backends, routes }
+        let mut routes = Routes::default();
+        for in_file in [true, false] {
+            for (index, service) in services.iter().enumerate().filter(|(_, service)| service.in_file == in_file) {
+                routes.insert(&service.rules.hosts, &service.rules.path, index);
+            }
+        }
+        Self { gateway, services, backends, down: Vec::new(), routes }
+    }
+
+    /// The same view with backends that the operator set down: not even their own sessions reach them.
+    #[must_use]
+    pub fn with_down(mut self, mut down: Vec<Slot>) -> Self {
+        down.sort_unstable();
+        self.down = down;
+        self
+    }
+
+    /// Whether the operator set a backend down.
+    pub fn is_down(&self, slot: Slot) -> bool {
+        !self.down.is_empty() && self.down.binary_search(&slot).is_ok()
     }
 
     /// The backend of a slot; `None` when this view is older than the slot.
@@ -116,77 +130,4 @@ impl View {
     pub fn route(&self, host: &str, path: &str) -> &[usize] {
         self.routes.find(host, path)
     }
-}
-
-/// Host first (exact, then the longest wildcard, then none), longest path prefix second. A host whose services do
-/// not match the path falls through to the next wider one.
-#[derive(Debug, Default)]
-struct Routes {
-    exact: HashMap<String, Vec<Prefix>>,
-    below: HashMap<String, Vec<Prefix>>,
-    any: Vec<Prefix>,
-}
-
-#[derive(Debug)]
-struct Prefix {
-    path: String,
-    services: Vec<usize>,
-}
-
-impl Routes {
-    fn new(services: &[ServiceView]) -> Self {
-        let mut routes = Routes::default();
-        for in_file in [true, false] {
-            for (index, service) in services.iter().enumerate().filter(|(_, service)| service.in_file == in_file) {
-                let path = &service.rules.path;
-                if service.rules.hosts.is_empty() {
-                    insert(&mut routes.any, path, index);
-                }
-                for host in &service.rules.hosts {
-                    let prefixes = match host {
-                        HostPattern::Exact(name) => routes.exact.entry(name.clone()).or_default(),
-                        HostPattern::Below(name) => routes.below.entry(name.clone()).or_default(),
-                    };
-                    insert(prefixes, path, index);
-                }
-            }
-        }
-        routes
-    }
-
-    fn find(&self, host: &str, path: &str) -> &[usize] {
-        if !self.exact.is_empty()
-            && let Some(found) = self.exact.get(host).and_then(|prefixes| longest(prefixes, path))
-        {
-            return found;
-        }
-        if !self.below.is_empty() {
-            let mut rest = host;
-            while let Some((_, parent)) = rest.split_once('.') {
-                if let Some(found) = self.below.get(parent).and_then(|prefixes| longest(prefixes, path)) {
-                    return found;
-                }
-                rest = parent;
-            }
-        }
-        longest(&self.any, path).unwrap_or(&[])
-    }
-}
-
-fn insert(prefixes: &mut Vec<Prefix>, path: &str, index: usize) {
-    if let Some(prefix) = prefixes.iter_mut().find(|prefix| prefix.path == path) {
-        prefix.services.push(index);
-        return;
-    }
-    let place = prefixes.partition_point(|prefix| prefix.path.len() >= path.len());
-    prefixes.insert(place, Prefix { path: path.to_owned(), services: vec![index] });
-}
-
-fn longest<'a>(prefixes: &'a [Prefix], path: &str) -> Option<&'a [usize]> {
-    prefixes.iter().find(|prefix| is_below(path, &prefix.path)).map(|prefix| prefix.services.as_slice())
-}
-
-/// Whether `path` is `prefix` or lies below it; `/shop` covers `/shop` and `/shop/cart`, not `/shopping`.
-fn is_below(path: &str, prefix: &str) -> bool {
-    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -46,7 +46,7 @@ fn numbered<'a>(line: Option<&Line>, list: &'a [model::Backend]) -> Decision<'a>
         return decision;
     };
     let (active, pending) = (line.active(), line.pending());
-    if let Some(active) = active.filter(|active| same_set(&active.up(), list)) {
+    if let Some(active) = active.filter(|active| same_set(&active.listed(), list)) {
         decision.update.push((active.number, list));
         decision.abandon = pending.map(|pending| (pending.number, "the file lists the active generation's backends"));
     } else if let Some(pending) = pending.filter(|pending| same_set(&pending.identities(), list)) {
@@ -58,8 +58,11 @@ fn numbered<'a>(line: Option<&Line>, list: &'a [model::Backend]) -> Decision<'a>
             "the list is unchanged since {active} was made active again, which therefore stays so; change the list to roll",
             active = line.id(active.number)
         ));
+        // Weights and statuses are those of whichever generation has the list.
+        let of_list = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.listed(), list));
+        decision.update.extend(of_list.map(|detached| (detached.number, list)));
     } else if active.is_none()
-        && let Some(detached) = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.up(), list))
+        && let Some(detached) = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.listed(), list))
     {
         decision.reopen = Some(detached.number);
         decision.update.push((detached.number, list));

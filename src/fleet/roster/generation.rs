@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::Effects;
 use crate::config::model::{self, Address, Hook, Service};
-use crate::fleet::backend::{Backend, Lifetimes, Load};
+use crate::fleet::backend::{Backend, Lifetimes, Load, Reach};
+use crate::fleet::balance::{Placement, Placements, Turn};
 use crate::fleet::ending::Ending;
 use crate::fleet::event::{Attempt, Moment};
 use crate::fleet::gate::{Bell, Gate};
-use crate::fleet::intent::Intent;
+use crate::fleet::intent::{Intent, Work, may_take};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::slots::Slots;
-use crate::fleet::view::{GenerationView, Placement};
+use crate::fleet::view::GenerationView;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Generations that are gone and still known by their backends, per service. An id that is no longer known is ignored
 /// like one that never served.
@@ -42,21 +43,25 @@ pub(super) struct Line {
     pub(super) past: Vec<Past>,
 }
 
-/// What makes a backend the same one: its name, and where it listens.
+/// What makes a backend the same one: its name, where it listens, and what its paths begin with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) name: BackendName,
     pub(super) address: Address,
+    pub(super) prefix: Option<String>,
 }
 
 impl Identity {
     pub(super) fn list(backends: &[model::Backend]) -> Vec<Identity> {
-        let identity = |b: &model::Backend| Identity { name: b.name.clone(), address: b.address.clone() };
-        backends.iter().map(identity).collect()
+        backends.iter().map(Identity::of).collect()
+    }
+
+    pub(super) fn of(backend: &model::Backend) -> Self {
+        Self { name: backend.name.clone(), address: backend.address.clone(), prefix: backend.prefix.clone() }
     }
 
     pub(super) fn is_of(&self, backend: &model::Backend) -> bool {
-        self.name == backend.name && self.address == backend.address
+        self.name == backend.name && self.address == backend.address && self.prefix == backend.prefix
     }
 }
 
@@ -128,6 +133,8 @@ pub(super) struct Generation {
     pub(super) gate: Arc<Gate>,
     pub(super) ending: Arc<Ending>,
     pub(super) seats: Vec<Seat>,
+    /// Whose turn it is, where backends take turns.
+    turn: Turn,
     /// The try whose reports count.
     pub(super) attempt: Option<Attempt>,
     /// Whether `on_starting` has succeeded.
@@ -155,14 +162,19 @@ pub(super) struct Generation {
 pub(super) struct Seat {
     pub(super) backend: Arc<Backend>,
     pub(super) weight: u32,
+    /// Whether the file lists it still. One that vanished drains, whatever it was before.
+    pub(super) listed: bool,
     pub(super) intent: Intent,
     pub(super) ready: bool,
     pub(super) probing: bool,
+    /// Since when (coarse milliseconds) its share of new sessions grows: it came up while its generation was active.
+    pub(super) grows_since: Option<u64>,
 }
 
 impl Seat {
     pub(super) fn is(&self, backend: &model::Backend) -> bool {
-        self.backend.name == backend.name && self.backend.address == backend.address
+        let own = &self.backend;
+        own.name == backend.name && own.address == backend.address && own.prefix == backend.prefix
     }
 }
 
@@ -175,6 +187,7 @@ impl Generation {
             gate: Arc::new(Gate::new(Arc::clone(bell))),
             ending: Arc::new(Ending::default()),
             seats: Vec::new(),
+            turn: Turn::default(),
             attempt: None,
             started_hook: false,
             ready_by: None,
@@ -219,9 +232,14 @@ impl Generation {
         self.forced.is_none() && self.unsure_until.is_some_and(|until| now.millis < until)
     }
 
-    /// As requests see it.
-    pub(super) fn view(&self) -> GenerationView {
-        GenerationView { number: self.number, gate: Arc::clone(&self.gate), placements: self.placements() }
+    /// As requests of a kind see it.
+    pub(super) fn view(&self, rules: &Service, work: Work) -> GenerationView {
+        GenerationView {
+            number: self.number,
+            gate: Arc::clone(&self.gate),
+            placements: Placements::new(self.placements(work), &rules.balance, rules.slow_start, &self.turn),
+            stood_down: self.seats.iter().all(|seat| seat.intent != Intent::Up),
+        }
     }
 
     pub(super) fn detach(&mut self, now: Moment, effects: &mut Effects) {
@@ -249,15 +267,26 @@ impl Generation {
             generation: id.clone(),
             name: s.identity.name,
             address: s.identity.address,
+            prefix: s.identity.prefix,
             gate: Arc::clone(&self.gate),
             ending: Arc::clone(&self.ending),
             lifetimes: Arc::clone(l),
             sessions: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            named: AtomicBool::new(false),
+            reach: Reach::default(),
             load: Load::new(threads),
         });
-        self.seats.push(Seat { backend, weight: s.weight, intent: s.intent, ready: s.ready, probing: false });
+        self.seats.push(Seat {
+            backend,
+            weight: s.weight,
+            listed: s.listed,
+            intent: s.intent,
+            ready: s.ready,
+            probing: false,
+            grows_since: None,
+        });
     }
 
     pub(super) fn seat_at(&mut self, slot: Slot) -> Option<&mut Seat> {
@@ -270,13 +299,16 @@ impl Generation {
     }
 
     /// The backends that the file listed last.
-    pub(super) fn up(&self) -> Vec<Identity> {
-        self.identities_of(|seat| seat.intent == Intent::Up)
+    pub(super) fn listed(&self) -> Vec<Identity> {
+        self.identities_of(|seat| seat.listed)
     }
 
     fn identities_of(&self, chosen: impl Fn(&Seat) -> bool) -> Vec<Identity> {
-        let identity =
-            |seat: &Seat| Identity { name: seat.backend.name.clone(), address: seat.backend.address.clone() };
+        let identity = |seat: &Seat| Identity {
+            name: seat.backend.name.clone(),
+            address: seat.backend.address.clone(),
+            prefix: seat.backend.prefix.clone(),
+        };
         self.seats.iter().filter(|seat| chosen(seat)).map(identity).collect()
     }
 
@@ -294,15 +326,30 @@ impl Generation {
         addresses
     }
 
-    /// Who takes a new session: what is up and ready. While a resize has left nothing ready, what is leaving goes on:
-    /// a service does not stop because all its backends were renamed at once.
-    pub(super) fn placements(&self) -> Vec<Placement> {
-        let ready = |intent: Intent| {
-            let seats = self.seats.iter().filter(move |seat| seat.ready && seat.intent == intent);
-            seats.map(|seat| Placement { backend: Arc::clone(&seat.backend), weight: seat.weight }).collect::<Vec<_>>()
+    /// Who takes new work of a kind, in the order of the file. While a resize has left nothing ready, what has vanished
+    /// goes on: a service does not stop because all its backends were renamed at once. What the operator set to drain or
+    /// down stays out, even if nothing is left.
+    pub(super) fn placements(&self, work: Work) -> Vec<Placement> {
+        let chosen = |chosen: &dyn Fn(&&Seat) -> bool| {
+            let place = |seat: &Seat| Placement::new(Arc::clone(&seat.backend), seat.weight, seat.grows_since);
+            self.seats.iter().filter(chosen).map(place).collect::<Vec<_>>()
         };
-        let up = ready(Intent::Up);
-        if up.is_empty() { ready(Intent::Drain) } else { up }
+        let up = chosen(&|seat| may_take(self.state, seat.ready, seat.intent, work));
+        if !up.is_empty() || self.seats.iter().all(|seat| seat.intent != Intent::Up) {
+            return up;
+        }
+        chosen(&|seat| !seat.listed && may_take(self.state, seat.ready, Intent::Up, work))
+    }
+
+    /// Puts the backends into the order of the file, those that vanished at the end.
+    pub(super) fn sort(&mut self, list: &[model::Backend]) {
+        self.seats.sort_by_cached_key(|seat| list.iter().position(|backend| seat.is(backend)).unwrap_or(usize::MAX));
+    }
+
+    /// Those that take nothing at all, not even from their own sessions.
+    pub(super) fn down(&self) -> impl Iterator<Item = Slot> + '_ {
+        let is_down = |seat: &&Seat| self.served() && !may_take(self.state, seat.ready, seat.intent, Work::Bound);
+        self.seats.iter().filter(is_down).map(|seat| seat.backend.slot)
     }
 
     /// The slots of backends that are being asked; they are no longer.
@@ -321,6 +368,7 @@ impl Generation {
 pub(super) struct NewSeat {
     pub(super) identity: Identity,
     pub(super) weight: u32,
+    pub(super) listed: bool,
     pub(super) intent: Intent,
     pub(super) ready: bool,
 }
@@ -328,7 +376,12 @@ pub(super) struct NewSeat {
 impl NewSeat {
     /// One that the file lists and nobody has asked yet.
     pub(super) fn of(backend: &model::Backend) -> Self {
-        let identity = Identity { name: backend.name.clone(), address: backend.address.clone() };
-        Self { identity, weight: backend.weight, intent: Intent::Up, ready: false }
+        Self {
+            identity: Identity::of(backend),
+            weight: backend.weight,
+            listed: true,
+            intent: backend.intent,
+            ready: false,
+        }
     }
 }

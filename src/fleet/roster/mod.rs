@@ -12,10 +12,10 @@
 //! | shorthand list, other names or addresses than the last list | a roll to the next number, even if an older generation has the same list: a number stands for a deploy |
 //! | shorthand list equal to that of the active generation | no roll; one that is starting is given up |
 //! | shorthand list unchanged after a rollback | no roll: active is a recorded fact |
-//! | other weights | in place |
+//! | other weights, or another `status` of a backend | in place |
 //! | an id above all that ever served | a roll to it; of several, to the highest alone, also at a first start |
 //! | an id that never served, below one that did | ignored with a note: no session can be on it, and retiring it would run its hook |
-//! | a known id, other backends | resized: new ones join once they are ready, vanished ones drain, those that come back are up |
+//! | a known id, other backends | resized: new ones join once they are ready, vanished ones drain, those that come back are what their `status` says |
 //! | a retired id | ignored with a note; with other backends, objected to |
 //! | an id that the file gave up before it served | may start again; one that an operator gave up is as a retired one |
 //! | the active id is missing, a new one is there | the active one stays so until the new one is |
@@ -38,12 +38,14 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
+pub use restore::Bindings;
 pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
 
 use self::generation::{Generation, Line};
 use crate::config::model::{Gateway, Model};
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment, Note, Objection, Refusal, Request};
 use crate::fleet::gate::{Bell, Gate};
+use crate::fleet::intent::Work;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::slots::Slots;
 use crate::fleet::view::{ServiceView, View};
@@ -200,14 +202,15 @@ impl Roster {
         let services = seen.filter_map(|line| {
             // A service that vanished before the gateway started has no rules, and no session by which to reach it.
             let rules = Arc::clone(line.rules.as_ref()?);
-            let active = line.active().map(Generation::view);
+            let active = line.active().map(|active| active.view(&rules, Work::New));
             let unsure = line.generations.iter().find(|generation| {
                 generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
-            let unsure = unsure.map(Generation::view);
+            let unsure = unsure.map(|unsure| unsure.view(&rules, Work::Adopted));
             Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure })
         });
-        View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot())
+        let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
+        View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot()).with_down(down.collect())
     }
 
     fn finish(&mut self, effects: Effects, now: Moment) -> Vec<Effect> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::decide;
-use super::generation::{Generation, Identity, Line, NewSeat, same_set};
+use super::generation::{Generation, Identity, Line, NewSeat, Seat, same_set};
 use super::restore::rules_record;
 use super::{Effects, Roster};
 use crate::config::model::{self, Model, Service, SessionRules};
@@ -12,7 +12,7 @@ use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::{Effect, FleetEvent, Moment};
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
-use crate::ids::{GenerationNumber, ServiceName};
+use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 
 impl Roster {
     pub(super) fn config_accepted(&mut self, model: &Model, now: Moment, effects: &mut Effects) {
@@ -52,7 +52,7 @@ impl Roster {
             self.abandon(line, number, why, now, effects);
         }
         for (number, backends) in &decision.update {
-            self.resize(line, *number, backends, effects);
+            self.resize(line, *number, backends, now, effects);
         }
         if let Some(number) = decision.reopen {
             self.activate(line, number, now, effects);
@@ -110,6 +110,7 @@ impl Roster {
             || former.connect_timeout != service.connect_timeout
             || former.on_starting != service.on_starting
             || former.hosts != service.hosts
+            || former.host != service.host
     }
 
     fn create(&mut self, line: usize, number: GenerationNumber, backends: &[model::Backend], now: Moment) {
@@ -126,43 +127,60 @@ impl Roster {
     }
 
     /// Takes over weights, lets unknown backends join and vanished ones drain.
-    fn resize(&mut self, line: usize, number: GenerationNumber, list: &[model::Backend], effects: &mut Effects) {
+    fn resize(
+        &mut self,
+        line: usize,
+        number: GenerationNumber,
+        list: &[model::Backend],
+        now: Moment,
+        effects: &mut Effects,
+    ) {
         let (slots, threads) = (Arc::clone(&self.slots), self.threads);
         let line = &mut self.lines[line];
         let (id, lifetimes) = (line.id(number), Arc::clone(&line.lifetimes));
+        let is_ordered = line.rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
         let Some(generation) = line.generation_mut(number) else { return };
-        let (mut joined, mut drained, mut reweighted) = (0, 0, false);
+        let is_active = generation.state() == Lifecycle::Active;
+        let (mut joined, mut drained, mut changed) = (0, 0, false);
+        let mut statuses = Statuses::default();
         for seat in &mut generation.seats {
             let listed = list.iter().find(|backend| seat.is(backend));
-            let intent = if listed.is_some() { Intent::Up } else { Intent::Drain };
-            if intent != seat.intent {
-                seat.intent = intent;
-                match intent {
-                    Intent::Up => joined += 1,
-                    Intent::Drain => drained += 1,
-                }
+            match (seat.listed, listed) {
+                (true, None) => drained += 1,
+                (false, Some(listed)) if listed.intent == Intent::Up => joined += 1,
+                (_, Some(listed)) if listed.intent != seat.intent => statuses.note(listed),
+                _ => {}
             }
-            if intent == Intent::Drain && seat.probing {
+            changed |= seat.take(listed, is_active.then_some(now.millis));
+            if seat.intent != Intent::Up && seat.probing {
                 seat.probing = false;
                 effects.stop.push(seat.backend.slot);
-            }
-            if let Some(listed) = listed.filter(|listed| listed.weight != seat.weight) {
-                seat.weight = listed.weight;
-                reweighted = true;
             }
         }
         for backend in list {
             if !generation.seats.iter().any(|seat| seat.is(backend)) {
                 generation.seat(&slots, threads, &id, &lifetimes, NewSeat::of(backend));
-                joined += 1;
+                match backend.intent {
+                    Intent::Up => joined += 1,
+                    Intent::Drain | Intent::Down => statuses.note(backend),
+                }
+                changed = true;
             }
         }
+        if is_ordered {
+            let order: Vec<_> = generation.slots().collect();
+            generation.sort(list);
+            changed |= !generation.slots().eq(order);
+        }
+        let told = effects.announce.len();
         if joined + drained > 0 {
             effects.tell(FleetEvent::Resized { generation: id.clone(), joined, drained });
-        } else if reweighted {
+        }
+        statuses.tell(&id, effects);
+        if changed && effects.announce.len() == told {
             effects.tell(FleetEvent::RulesChanged(id.service.clone()));
         }
-        effects.publish |= joined + drained > 0 || reweighted;
+        effects.publish |= changed;
     }
 
     /// A starting or failed generation that the file still wants.
@@ -175,13 +193,25 @@ impl Roster {
         now: Moment,
         effects: &mut Effects,
     ) {
+        let id = self.lines[line].id(number);
+        let is_ordered = self.lines[line].rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
         let Some(generation) = self.lines[line].generation_mut(number) else { return };
+        let mut statuses = Statuses::default();
         for seat in &mut generation.seats {
-            if let Some(listed) = backends.iter().find(|backend| seat.is(backend)) {
-                seat.weight = listed.weight;
+            let listed = backends.iter().find(|backend| seat.is(backend));
+            if let Some(listed) = listed.filter(|listed| listed.intent != seat.intent) {
+                statuses.note(listed);
             }
+            seat.take(listed, None);
         }
+        if is_ordered {
+            generation.sort(backends);
+        }
+        // Before that, its hook runs, and whoever is up then is asked.
+        let is_asked = generation.ready_by.is_some();
+        let restart = restart || (statuses.any() && is_asked);
         let idle = generation.attempt.is_none();
+        statuses.tell(&id, effects);
         if generation.state() == Lifecycle::Failed {
             generation.go(Lifecycle::Starting, now);
             self.start(line, number, now, effects);
@@ -206,6 +236,51 @@ impl Roster {
             effects.tell(FleetEvent::ServiceVanished(line.name.clone()));
         }
         effects.announce.extend(id.map(FleetEvent::Detached));
+    }
+}
+
+/// Backends that the file lists with another status than before.
+#[derive(Default)]
+struct Statuses([Vec<BackendName>; 3]);
+
+impl Statuses {
+    const ALL: [Intent; 3] = [Intent::Up, Intent::Drain, Intent::Down];
+
+    fn note(&mut self, backend: &model::Backend) {
+        let place = Self::ALL.iter().position(|intent| *intent == backend.intent);
+        self.0[place.unwrap_or_default()].push(backend.name.clone());
+    }
+
+    fn any(&self) -> bool {
+        self.0.iter().any(|backends| !backends.is_empty())
+    }
+
+    fn tell(self, id: &GenerationId, effects: &mut Effects) {
+        for (intent, backends) in Self::ALL.into_iter().zip(self.0) {
+            if !backends.is_empty() {
+                effects.tell(FleetEvent::StatusChanged { generation: id.clone(), intent, backends });
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Takes over what the file says, or that it says nothing any more; true when that is something else than before.
+    /// `active_at` is the present moment (coarse milliseconds) while the generation is active: then whoever comes back
+    /// grows into its share.
+    fn take(&mut self, listed: Option<&model::Backend>, active_at: Option<u64>) -> bool {
+        let (intent, weight) = listed.map_or((Intent::Drain, self.weight), |listed| (listed.intent, listed.weight));
+        let is_back = intent == Intent::Up && self.intent != Intent::Up;
+        if is_back && self.ready {
+            self.grows_since = active_at;
+        }
+        if intent == Intent::Down {
+            // What comes back may be another program: it is asked again.
+            self.ready = false;
+        }
+        let changed = (self.listed, self.intent, self.weight) != (listed.is_some(), intent, weight);
+        (self.listed, self.intent, self.weight) = (listed.is_some(), intent, weight);
+        changed
     }
 }
 

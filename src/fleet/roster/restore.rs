@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Roster;
-use super::generation::{Generation, Identity, Line, NewSeat, Past};
+use super::generation::{Generation, Identity, Line, NewSeat, Past, Seat};
 use crate::config::model::{Address, Hook, Plan, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::Moment;
@@ -15,10 +15,38 @@ use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::ServiceName;
 use crate::record::fleet::{
     AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
-    StateRecord,
+    StateRecord, StatusRecord,
 };
 
+/// How much of the last run's bindings a start has recovered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bindings {
+    /// All of them: the counts of the gates are to be trusted.
+    Whole,
+    /// All that an earlier start had, which was unsure itself until this moment of the clock, in milliseconds.
+    UnsureUntil(u64),
+    /// Not all of them, or nobody knows.
+    Incomplete,
+}
+
 impl Roster {
+    /// Takes note of how much of the bindings was recovered; to be called before the first event. Without that,
+    /// nothing was. Returns until when the start is unsure, if it is (promise P3).
+    pub fn recovered(&mut self, bindings: Bindings, now: Moment) -> Option<u64> {
+        let until = match bindings {
+            Bindings::Incomplete => None,
+            Bindings::Whole => Some(0),
+            Bindings::UnsureUntil(until) => Some(until),
+        };
+        let mut longest = None;
+        for generation in self.lines.iter_mut().flat_map(|line| &mut line.generations) {
+            let ends = generation.unsure_until.map(|own| until.unwrap_or(own));
+            generation.unsure_until = ends.filter(|&ends| ends > now.millis);
+            longest = longest.max(generation.unsure_until);
+        }
+        longest
+    }
+
     pub(super) fn restore(&mut self, record: &FleetRecord, now: Moment) {
         for service in &record.services {
             let rules = service.rules.as_ref().and_then(|rules| rules_of(&service.name, rules));
@@ -60,9 +88,14 @@ impl Roster {
         let id = line.id(record.number);
         for backend in &record.backends {
             let seat = NewSeat {
-                identity: Identity { name: backend.name.clone(), address: address(&backend.address) },
+                identity: Identity {
+                    name: backend.name.clone(),
+                    address: address(&backend.address),
+                    prefix: backend.prefix.clone(),
+                },
                 weight: backend.weight,
-                intent: if backend.drain { Intent::Drain } else { Intent::Up },
+                listed: !backend.drain || backend.status.is_some(),
+                intent: intent(backend),
                 ready: backend.ready,
             };
             generation.seat(&self.slots, self.threads, &id, &line.lifetimes, seat);
@@ -114,8 +147,10 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
     let backends = generation.seats.iter().map(|seat| BackendRecord {
         name: seat.backend.name.clone(),
         address: address_record(&seat.backend.address),
+        prefix: seat.backend.prefix.clone(),
         weight: seat.weight,
-        drain: seat.intent == Intent::Drain,
+        drain: seat.intent != Intent::Up,
+        status: status(seat),
         // What a starting generation has found so far is found again: only its whole counts.
         ready: seat.ready && generation.served(),
     });
@@ -126,6 +161,23 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         detached_ms: generation.detached.map(|(_, wall)| wall),
         started_hook: generation.started_hook,
         backends: backends.collect(),
+    }
+}
+
+/// What the record says that the operator wants. Without a status it is a backend that is up, or one that vanished.
+fn intent(record: &BackendRecord) -> Intent {
+    match (record.drain, record.status) {
+        (false, _) => Intent::Up,
+        (true, None | Some(StatusRecord::Drain)) => Intent::Drain,
+        (true, Some(StatusRecord::Down)) => Intent::Down,
+    }
+}
+
+fn status(seat: &Seat) -> Option<StatusRecord> {
+    match seat.intent {
+        Intent::Drain if seat.listed => Some(StatusRecord::Drain),
+        Intent::Down if seat.listed => Some(StatusRecord::Down),
+        Intent::Up | Intent::Drain | Intent::Down => None,
     }
 }
 
@@ -177,11 +229,15 @@ fn past_record(past: &Past) -> PastRecord {
 }
 
 fn identity(record: &IdentityRecord) -> Identity {
-    Identity { name: record.name.clone(), address: address(&record.address) }
+    Identity { name: record.name.clone(), address: address(&record.address), prefix: record.prefix.clone() }
 }
 
 fn identity_record(identity: &Identity) -> IdentityRecord {
-    IdentityRecord { name: identity.name.clone(), address: address_record(&identity.address) }
+    IdentityRecord {
+        name: identity.name.clone(),
+        address: address_record(&identity.address),
+        prefix: identity.prefix.clone(),
+    }
 }
 
 fn address(record: &AddressRecord) -> Address {

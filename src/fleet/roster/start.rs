@@ -28,7 +28,7 @@ impl Roster {
         generation.attempt = Some(attempt);
         (generation.ready_by, generation.hook_due, generation.why) = (None, None, None);
         for seat in &mut generation.seats {
-            seat.ready = false;
+            (seat.ready, seat.grows_since) = (false, None);
         }
         effects.tell(FleetEvent::Started(id.clone()));
         match &rules.on_starting {
@@ -93,12 +93,16 @@ impl Roster {
         effects: &mut Effects,
     ) {
         let Some((line, generation)) = self.attempted(id, attempt) else { return };
+        let is_active = generation.state() == Lifecycle::Active;
         let Some(seat) = generation.seat_at(slot).filter(|seat| seat.probing) else { return };
         (seat.probing, seat.ready) = (false, true);
         let name = seat.backend.name.clone();
+        if is_active {
+            seat.grows_since = Some(now.millis);
+        }
         match generation.state() {
             Lifecycle::Starting => {
-                if generation.seats.iter().all(|seat| seat.ready) {
+                if generation.seats.iter().all(|seat| seat.ready || seat.intent != Intent::Up) {
                     generation.why = None;
                     self.activate(line, id.number, now, effects);
                 }
@@ -123,13 +127,16 @@ impl Roster {
         let has_active = self.lines[line].active().is_some();
         let timeout = self.lines[line].rules.as_ref().map_or(Duration::ZERO, |rules| rules.ready.timeout);
         let Some(generation) = self.lines[line].generation_mut(id.number) else { return };
-        let missing = generation.seats.iter().filter(|seat| seat.intent == Intent::Up && !seat.ready).count();
+        let wanted = generation.seats.iter().filter(|seat| seat.intent == Intent::Up);
+        let missing = wanted.clone().filter(|seat| !seat.ready).count();
+        let wanted = wanted.count();
         let said = generation.why.clone();
         let why = match said.filter(|_| generation.ready_by.is_none()) {
             Some(of_hook) => of_hook,
+            None if wanted == 0 => "the file sets all of its backends to drain or down; set one of them up".to_owned(),
             None => {
                 let said = generation.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-                format!("{missing} of {} backends not ready within {timeout:?}{said}", generation.seats.len())
+                format!("{missing} of {wanted} backends not ready within {timeout:?}{said}")
             }
         };
         if has_active {

@@ -21,6 +21,8 @@ pub struct ServiceStatus {
     pub name: ServiceName,
     /// Whether the file has it; if not, it serves its open sessions only.
     pub in_file: bool,
+    /// Whether it turns new sessions away.
+    pub maintenance: bool,
     /// The generation that takes new sessions; `None` while the first one is starting.
     pub active: Option<GenerationNumber>,
     /// The lowest number that was never given.
@@ -44,6 +46,8 @@ pub struct GenerationStatus {
     pub since: Timestamp,
     /// Whether its counts are not to be trusted: it was there before a start that could not recover the bindings.
     pub unsure: bool,
+    /// Milliseconds for which that goes on; `None` when they are to be trusted.
+    pub unsure_for_ms: Option<u64>,
     /// Open sessions.
     pub sessions: u64,
     /// Those of them that were seen once.
@@ -65,7 +69,7 @@ pub struct GenerationStatus {
 pub struct BackendStatus {
     /// Its name.
     pub name: BackendName,
-    /// Where it listens, as written in the file.
+    /// Where it listens, as written in the file, with its prefix behind it.
     pub address: String,
     /// Its share of new sessions.
     pub weight: u32,
@@ -115,6 +119,7 @@ fn service(line: &Line, now: Moment) -> ServiceStatus {
     ServiceStatus {
         name: line.name.clone(),
         in_file: line.in_file,
+        maintenance: line.rules.as_ref().is_some_and(|rules| rules.maintenance.on),
         active: line.active().map(|active| active.number),
         next: line.next,
         unsure: generations.iter().any(|generation| generation.unsure),
@@ -129,7 +134,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
         .iter()
         .map(|seat| BackendStatus {
             name: seat.backend.name.clone(),
-            address: seat.backend.address.to_string(),
+            address: format!("{}{}", seat.backend.address, seat.backend.prefix.as_deref().unwrap_or_default()),
             weight: seat.weight,
             intent: seat.intent,
             ready: seat.ready,
@@ -148,6 +153,10 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
         state: generation.state(),
         since: timestamp(generation.since),
         unsure: generation.is_unsure(now),
+        unsure_for_ms: generation
+            .unsure_until
+            .filter(|_| generation.is_unsure(now))
+            .map(|until| until.saturating_sub(now.millis)),
         sessions: backends.iter().map(|backend| backend.sessions).sum(),
         unconfirmed: backends.iter().map(|backend| backend.unconfirmed).sum(),
         requests: backends.iter().map(|backend| backend.requests).sum(),

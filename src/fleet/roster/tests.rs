@@ -2,6 +2,7 @@
 
 mod random;
 mod rules;
+mod statuses;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Generation as Listed, Hook, IdPlace, Plan,
-    ReadyCheck, Service, SessionRules, Source, StatePlace,
+    AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
+    IdPlace, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
 use crate::fleet::gate::Lease;
+use crate::fleet::intent::Intent;
 use crate::ids::BackendName;
 
 pub(crate) fn gateway() -> Gateway {
@@ -22,6 +24,8 @@ pub(crate) fn gateway() -> Gateway {
         admin: None,
         token_file: None,
         state: StatePlace::Memory,
+        state_wait: Duration::from_millis(50),
+        state_sync: StateSync::Every(Duration::from_secs(1)),
         threads: 1,
         trusted: Vec::new(),
         health_path: "/.tidegate/ready".to_owned(),
@@ -45,6 +49,8 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         name: ServiceName::new(name),
         hosts: Vec::new(),
         path: "/".to_owned(),
+        strip_prefix: None,
+        host: HostRule::Pass,
         session: SessionRules {
             sources: vec![Source::of(IdPlace::Cookie("SID".to_owned()))],
             idle_timeout: Duration::from_secs(1_800),
@@ -53,6 +59,9 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
             ..crate::config::defaults::session(&ServiceName::new("app"))
         },
         plan,
+        maintenance: crate::config::model::Maintenance::default(),
+        balance: Balance::RandomTwo,
+        slow_start: None,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -72,7 +81,7 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
 /// A backend on a port; its name is its address.
 pub(crate) fn backend(port: u16) -> Backend {
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-    Backend { name: BackendName::new(&address.to_string()), address, weight: 1 }
+    Backend { name: BackendName::new(&address.to_string()), address, prefix: None, weight: 1, intent: Intent::Up }
 }
 
 pub(crate) fn numbered(ports: &[u16]) -> Plan {
@@ -248,7 +257,7 @@ impl Stage {
     fn placements(&self, service: &str) -> Vec<String> {
         let service = self.view.services.iter().find(|seen| seen.name.as_str() == service);
         let active = service.and_then(|service| service.active.as_ref()).expect("active");
-        active.placements.iter().map(|placement| placement.backend.address.to_string()).collect()
+        active.placements.list().iter().map(|placement| placement.backend.address.to_string()).collect()
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::generation::Seat;
 use super::*;
+use crate::fleet::intent::Work;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -33,7 +35,20 @@ fn plan() -> impl Strategy<Value = Plan> {
         let listed: Vec<(u64, &[u16])> = generations.iter().map(|(id, ports)| (*id, ports.as_slice())).collect();
         explicit(&listed)
     });
-    prop_oneof![ports().prop_map(|ports| numbered(&ports)), explicit]
+    let intents = prop::collection::vec(prop::sample::select(vec![Intent::Up, Intent::Drain, Intent::Down]), 4);
+    let plan = prop_oneof![ports().prop_map(|ports| numbered(&ports)), explicit];
+    // Mostly, all are up.
+    (plan, prop::option::weighted(0.3, intents)).prop_map(|(mut plan, intents)| {
+        let mut intents = intents.into_iter().flatten();
+        let lists = match &mut plan {
+            Plan::Numbered(list) => vec![list],
+            Plan::Explicit(generations) => generations.iter_mut().map(|listed| &mut listed.backends).collect(),
+        };
+        for backend in lists.into_iter().flatten() {
+            backend.intent = intents.next().unwrap_or(Intent::Up);
+        }
+        plan
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -226,7 +241,14 @@ impl World {
                     assert!(Arc::ptr_eq(&at, &seat.backend));
                 }
                 if generation.state() == Lifecycle::Active {
-                    assert!(!generation.placements().is_empty(), "an active generation takes sessions");
+                    let takes = !generation.placements(Work::New).is_empty();
+                    // But for what the operator said, or asks for again.
+                    let is_set = |seat: &Seat| seat.listed && (seat.intent != Intent::Up || seat.probing);
+                    assert!(takes || generation.seats.iter().any(is_set), "an active generation takes sessions");
+                }
+                for seat in &generation.seats {
+                    let is_down = self.stage.view.is_down(seat.backend.slot);
+                    assert!(!is_down || (seat.listed && seat.intent == Intent::Down), "who vanished is not down");
                 }
             }
             // What is published is what is.

@@ -59,7 +59,7 @@ fn weights_and_order_change_in_place() {
     assert_eq!(stage.states("app"), "1 active");
     let view = stage.roster.view();
     let active = view.services[0].active.as_ref().unwrap();
-    assert_eq!(active.placements.iter().map(|placement| placement.weight).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(active.placements.list().iter().map(|placement| placement.weight).collect::<Vec<_>>(), [3, 1]);
 }
 
 #[test]
@@ -350,14 +350,17 @@ fn a_start_without_bindings_is_unsure_for_one_idle_timeout() {
     stage.load(app(numbered(&[2])));
     stage.apply(Event::GenerationEmptied);
     assert_eq!(stage.states("app"), "1 detached, 2 active", "an empty table is not an empty backend");
-    assert!(stage.roster.survey(stage.now)[0].unsure);
+    let unsure = stage.roster.survey(stage.now).remove(0);
+    assert!(unsure.unsure);
+    assert_eq!(unsure.generations.iter().filter_map(|generation| generation.unsure_for_ms).max(), Some(1_800_000));
     let refused = stage.request(Request::Retire { generation: id("app", 1), now: false }).unwrap_err();
     assert!(refused.to_string().contains("could not recover"), "{refused}");
     stage.advance(1_799);
     assert_eq!(stage.states("app"), "1 detached, 2 active");
     stage.advance(1);
     assert_eq!(stage.states("app"), "2 active");
-    assert!(!stage.roster.survey(stage.now)[0].unsure);
+    let sure = stage.roster.survey(stage.now).remove(0);
+    assert!(!sure.unsure && sure.generations.iter().all(|generation| generation.unsure_for_ms.is_none()));
 }
 
 #[test]
