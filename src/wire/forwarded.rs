@@ -7,6 +7,7 @@
 //! both are there and name different chains, `X-Forwarded-For` counts and `Forwarded` is written anew from it.
 
 mod chain;
+mod prefix;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+pub use prefix::{put_prefix, take_prefix};
 
 use super::framing::is_host;
 use chain::Hop;
@@ -90,6 +93,16 @@ impl Peer {
         headers.insert(PORT, own.port);
         headers.insert(header::FORWARDED, own.element);
         self.address
+    }
+
+    /// The client's address as [`Peer::apply`] returns it, of a head to which that has not been done yet.
+    pub fn client_of(&self, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+        if !self.is_trusted {
+            return self.address;
+        }
+        let by_forwarded = || chain::of_forwarded(headers).map(|hops| hops.iter().map(|hop| hop.node).collect());
+        let chain = chain::of_x_forwarded_for(headers).or_else(by_forwarded).unwrap_or_default();
+        self.client(&chain, trusted)
     }
 
     fn proto(&self) -> HeaderValue {

@@ -11,4 +11,6 @@ pub mod gather;
 pub mod head;
 pub mod hop;
 pub mod http2;
+pub mod links;
+pub mod prefix;
 pub mod websocket;
