@@ -6,13 +6,15 @@ use http::HeaderMap;
 
 use crate::clock;
 use crate::config::model::{IdPlace, SessionRules};
-use crate::fleet::balance;
+use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::{GenerationView, ServiceView};
 use crate::ids::{SessionHash, Slot};
 use crate::log::line::SessionMark;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::issue;
+use crate::proxy::key;
+use crate::proxy::maintenance;
 use crate::proxy::reply::Refusal;
 use crate::proxy::thread::{Snapshot, TableHandle};
 use crate::session::identify::{self, Candidate, Target};
@@ -30,6 +32,10 @@ pub struct Claim {
     pub unknown: Option<Unknown>,
     /// What the gateway's own cookie says, if it is genuine.
     pub ticket: Option<Ticket>,
+    /// The backend that it wishes, where it is to open a session or belongs to none.
+    pub wish: Wish,
+    /// Whether the id by which the session was found is one that would be adopted if nobody knew it.
+    pub adopts: bool,
 }
 
 /// An id that nobody knows.
@@ -67,6 +73,8 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         if let Some(pin) = pin {
             exchange.serve(index);
             exchange.claim = said;
+            // Should its session turn out to be lost.
+            exchange.claim.wish = key::wish(exchange, service, headers, target);
             use_bound(exchange, index, pin)?;
             return Ok(if switches { Way::Switch } else { Way::Forward });
         }
@@ -79,8 +87,13 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         return Ok(Way::Switch);
     }
     exchange.mark = if claim.unknown.is_some() { SessionMark::Unknown } else { SessionMark::None };
+    claim.wish = match claim.unknown {
+        // An unknown id stays at one backend even without an entry.
+        Some(unknown) => Wish::Hash(unknown.hash),
+        None => key::wish(exchange, &snapshot.services[index], headers, target),
+    };
     exchange.claim = claim;
-    let lease = open(exchange)?;
+    let lease = open(exchange, target.path)?;
     exchange.hold = Hold::Lease(lease);
     Ok(Way::Forward)
 }
@@ -107,7 +120,7 @@ fn find(
         };
         match Table::pin(&exchange.thread.table, hash, touches(rules, target.path)) {
             Ok(Some(pin)) => {
-                claim = Claim { unknown: None, ticket };
+                claim = Claim { ticket, adopts: source.adopts, ..Claim::default() };
                 found = Ok(Some(pin));
                 ControlFlow::Break(())
             }
@@ -157,7 +170,7 @@ fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Re
 ///
 /// A service whose table may lack sessions takes the request as one of those first: an id that nobody knows belongs to
 /// the generation that was active, and the gateway's own cookie names its backend itself (promise P3).
-fn open(exchange: &mut Exchange) -> Result<Lease, Refusal> {
+fn open(exchange: &mut Exchange, path: &str) -> Result<Lease, Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().ok_or(Refusal::NoService)?;
         if !service.in_file {
@@ -167,41 +180,65 @@ fn open(exchange: &mut Exchange) -> Result<Lease, Refusal> {
             exchange.use_backend(slot);
             return Ok(lease);
         }
+        if maintenance::turns_away(service, path) {
+            return Err(Refusal::Maintenance);
+        }
         let Some(active) = &service.active else { return Err(Refusal::NotReady) };
         if let Some(lease) = active.gate.enter() {
-            let slot = choose(active, exchange.claim.unknown).ok_or(Refusal::NotReady)?;
+            let nobody = if active.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
+            let slot = choose(exchange, active, &[]).ok_or(nobody)?;
             exchange.use_backend(slot);
             return Ok(lease);
         }
-        let name = service.name.clone();
-        exchange.renew_snapshot();
-        match exchange.snapshot.services.iter().position(|service| service.name == name) {
-            Some(index) => exchange.serve(index),
-            None => return Err(Refusal::NoService),
-        }
+        renew(exchange)?;
     }
     Err(Refusal::NotReady)
+}
+
+/// A lease of the active generation and a backend of it for a request whose session was lost with the backend at
+/// `lost`.
+///
+/// # Errors
+/// [`Refusal::Unreachable`] when there is no other backend.
+pub fn reassign(exchange: &mut Exchange, lost: Slot) -> Result<(Lease, Slot), Refusal> {
+    for _ in 0..VIEW_TRIES {
+        let service = exchange.service().filter(|service| service.in_file).ok_or(Refusal::Unreachable)?;
+        let active = service.active.as_ref().ok_or(Refusal::Unreachable)?;
+        if let Some(lease) = active.gate.enter() {
+            let slot = choose(exchange, active, &[lost]).ok_or(Refusal::Unreachable)?;
+            return Ok((lease, slot));
+        }
+        renew(exchange)?;
+    }
+    Err(Refusal::Unreachable)
+}
+
+/// Takes the newest view, in which the service may stand at another place.
+fn renew(exchange: &mut Exchange) -> Result<(), Refusal> {
+    let name = exchange.service().ok_or(Refusal::NoService)?.name.clone();
+    exchange.renew_snapshot();
+    let index = exchange.snapshot.services.iter().position(|service| service.name == name);
+    exchange.serve(index.ok_or(Refusal::NoService)?);
+    Ok(())
 }
 
 /// Where a request belongs whose session the table may have lost.
 fn resume(exchange: &Exchange, service: &ServiceView) -> Option<(Slot, Lease)> {
     let former = service.unsure.as_ref()?;
-    if let Some(backend) = exchange.claim.ticket.as_ref().and_then(|ticket| issue::backend(exchange, service, ticket)) {
+    let named = exchange.claim.ticket.as_ref().and_then(|ticket| issue::backend(exchange, service, ticket));
+    if let Some(backend) = named.filter(|backend| !exchange.snapshot.is_down(backend.slot)) {
         return Some((backend.slot, backend.gate.join()?));
     }
     exchange.claim.unknown?;
-    let slot = choose(former, exchange.claim.unknown)?;
+    let slot = choose(exchange, former, &[])?;
     Some((slot, former.gate.join()?))
 }
 
-/// An unknown id stays at one backend even without an entry; everything else goes where there is least to do.
-fn choose(generation: &GenerationView, unknown: Option<Unknown>) -> Option<Slot> {
-    let placements = &generation.placements;
-    let placement = match unknown {
-        Some(unknown) => balance::rendezvous(placements, unknown.hash),
-        None => balance::random_two(placements, |below| fastrand::usize(..below)),
-    };
-    Some(placement?.backend.slot)
+/// What the request wishes, or else what the service's rule says.
+fn choose(exchange: &Exchange, generation: &GenerationView, tried: &[Slot]) -> Option<Slot> {
+    let now = exchange.thread.shared.clock.millis();
+    let chosen = generation.placements.choose(exchange.claim.wish, tried, now, &mut || fastrand::u64(..));
+    Some(chosen?.backend.slot)
 }
 
 /// Another backend of the active generation, after `tried` could not be reached; `None` when there is none left.
@@ -212,5 +249,5 @@ pub fn choose_another(exchange: &Exchange, tried: &[Slot]) -> Option<Slot> {
     if !lease.is_of(&active.gate) {
         return None;
     }
-    active.placements.iter().map(|placement| placement.backend.slot).find(|slot| !tried.contains(slot))
+    choose(exchange, active, tried)
 }

@@ -17,7 +17,7 @@ use crate::edge::client::Client;
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::ServiceView;
-use crate::ids::Slot;
+use crate::ids::{GenerationId, Slot};
 use crate::log::line::{self as access, SessionMark};
 use crate::proxy::assign::Claim;
 use crate::proxy::body::{RequestBody, Upload};
@@ -55,8 +55,12 @@ pub struct Exchange {
     pub snapshot: Snapshot,
     /// What keeps the generation alive.
     pub hold: Hold,
+    /// Whether its session was changed in a way that the client must not see before it is written down.
+    pub unrecorded: bool,
     /// How the request's session was found.
     pub mark: SessionMark,
+    /// The generation on which the request had a session that is lost.
+    pub lost: Option<GenerationId>,
     /// What the request says of its session by itself.
     pub claim: Claim,
     /// How the request's body went.
@@ -100,7 +104,9 @@ impl Exchange {
             connection,
             snapshot,
             hold: Hold::Nothing,
+            unrecorded: false,
             mark: SessionMark::None,
+            lost: None,
             claim: Claim::default(),
             by_tls: false,
             upload: Rc::default(),
@@ -145,6 +151,10 @@ impl Exchange {
     /// Whether the file says of such a request that it opens no session.
     pub fn is_exempt(&self) -> bool {
         let Some(service) = self.service() else { return false };
+        // What goes on under maintenance opens nothing, but for what was open before the start.
+        if service.rules.maintenance.on && service.unsure.is_none() {
+            return true;
+        }
         let agent = || self.seen.user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         service.rules.session.no_session.iter().any(|exemption| {
             exemption.path.as_ref().is_none_or(|pattern| pattern.matches(self.seen.target.path()))

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
-use crate::config::model::{Address, Service};
+use crate::config::model::Service;
 use crate::edge::sweep::Wait;
 use crate::ids::Slot;
 use crate::proxy::assign;
@@ -22,6 +22,8 @@ use crate::proxy::body::{self, RequestBody};
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::interim::Interim;
 use crate::proxy::issue;
+use crate::proxy::links::{self, Turned};
+use crate::proxy::lost;
 use crate::proxy::reply::Refusal;
 use crate::upstream::pool::{Checkout, Limits, RawBackend};
 use crate::wire::{hop, websocket};
@@ -50,6 +52,8 @@ pub struct Answered {
     pub raw: Option<oneshot::Receiver<RawBackend>>,
     /// Set when the request's body was never asked for, so that the client's connection has to close.
     pub unwanted: Option<Arc<Interim>>,
+    /// How the request was turned towards the backend, where it was.
+    pub turned: Option<Box<Turned>>,
 }
 
 /// Rewrites the head for the next hop, sends the request and waits for the head of the answer.
@@ -60,6 +64,11 @@ pub struct Answered {
 /// Nothing was answered, or too late; whether a byte of the request left decides about tries inside, not for the
 /// caller.
 pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) -> Result<Answered, Refusal> {
+    if matches!(exchange.hold, Hold::Pin(_))
+        && exchange.backend().is_some_and(|own| exchange.snapshot.is_down(own.slot))
+    {
+        lost::give_up(exchange)?;
+    }
     let service = exchange.service().ok_or(Refusal::NoService)?;
     let rules = Arc::clone(&service.rules);
     let gateway = Arc::clone(&exchange.snapshot.gateway);
@@ -106,6 +115,8 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         let interim = Arc::clone(interim);
         hyper::ext::on_informational(&mut request, move |response| interim.note(response.status(), response.headers()));
     }
+    let mut turned = None;
+    links::turn(&mut turned, &rules, exchange, &mut request, interim.as_ref())?;
     let repeatable = !has_body && upgrade.is_none() && request.method().is_idempotent();
     let limits = Limits {
         connect_timeout: rules.connect_timeout,
@@ -124,6 +135,13 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                 None => connect(exchange, limits, false).await?,
             }
         };
+        if let Some(generation) = &exchange.lost
+            && let Ok(value) = HeaderValue::from_str(&generation.to_string())
+        {
+            request.headers_mut().insert(lost::SESSION_LOST, value);
+        }
+        // Another backend may have taken the request.
+        links::turn(&mut turned, &rules, exchange, &mut request, interim.as_ref())?;
         let Checkout { mut sender, idle } = connection;
         // Kept only where the connection may be going away: the copy costs as much as the parsing did.
         let copy = (repeatable && idle.is_some_and(|idle| idle > SURELY_OPEN)).then(|| copy(&request));
@@ -139,7 +157,7 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                     check_handshake(&response, accept)?;
                 }
                 let unwanted = interim.filter(|interim| expects && !interim.has_gone_on());
-                return Ok(Answered { response, sender, raw, unwanted });
+                return Ok(Answered { response, sender, raw, unwanted, turned });
             }
             Err(Failure { error, unsent }) => {
                 let pooled = idle.is_some();
@@ -241,12 +259,8 @@ fn outgoing(
         parts.headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
     exchange.asked_by(client, by_tls);
     if host.is_none() {
-        let host = exchange.backend().and_then(|backend| match &backend.address {
-            address @ Address::Tcp { .. } => HeaderValue::from_str(&address.to_string()).ok(),
-            Address::Unix(_) => None,
-        });
-        let host = host.unwrap_or(HeaderValue::from_static("localhost"));
-        parts.headers.insert(header::HOST, host);
+        let host = exchange.backend().map(|backend| links::own_host(&backend.address));
+        parts.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
     }
     Ok(parts)
 }
@@ -262,13 +276,15 @@ fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
 
 type Connected = (Checkout<RequestBody>, Option<oneshot::Receiver<RawBackend>>);
 
-/// Opens a connection. A bound session's backend is tried again after a pause; a new session is offered to other
-/// backends of the generation instead.
+/// Opens a connection. A bound session's backend is tried again after a pause, and is given up once it is lost; a new
+/// session is offered to other backends of the generation instead.
 async fn connect(exchange: &mut Exchange, limits: Limits, upgrade: bool) -> Result<Connected, Refusal> {
     let mut tried: Vec<Slot> = Vec::new();
     let mut pauses = PAUSES.iter();
     loop {
         let backend = Arc::clone(exchange.backend().ok_or(Refusal::NotReady)?);
+        // Nobody has reached it lately: one try tells.
+        let is_away = backend.reach.is_failing();
         let pool = &exchange.thread.pool;
         let result: io::Result<Connected> = if upgrade {
             pool.open_for_upgrade(&backend, limits).await.map(|(connection, raw)| (connection, Some(raw)))
@@ -276,15 +292,20 @@ async fn connect(exchange: &mut Exchange, limits: Limits, upgrade: bool) -> Resu
             pool.open(&backend, limits).await.map(|connection| (connection, None))
         };
         let error = match result {
-            Ok(connected) => return Ok(connected),
+            Ok(connected) => {
+                backend.reach.succeeded();
+                return Ok(connected);
+            }
             Err(error) => error,
         };
+        let clock = &exchange.thread.shared.clock;
+        backend.reach.failed(clock.millis());
         tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
         tried.push(backend.slot);
         if matches!(exchange.hold, Hold::Pin(_)) {
             match pauses.next() {
-                Some(&pause) if error.kind() != io::ErrorKind::TimedOut => tokio::time::sleep(pause).await,
-                _ => return Err(Refusal::Unreachable),
+                Some(&pause) if error.kind() != io::ErrorKind::TimedOut && !is_away => tokio::time::sleep(pause).await,
+                _ => lost::give_up(exchange)?,
             }
         } else {
             match assign::choose_another(exchange, &tried) {

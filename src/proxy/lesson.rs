@@ -28,7 +28,8 @@ struct Fresh {
 }
 
 /// Binds, renames or closes the request's session by what the answer says, before a byte of it goes to the client.
-/// Returns the ticket that the answer is to carry, if the gateway issues or renews its own cookie by it.
+/// Returns the ticket that the answer is to carry, if the gateway issues or renews its own cookie by it. If it changed
+/// the session, the answer has to wait for [`recorded`](crate::proxy::recorded::recorded).
 pub fn take(exchange: &mut Exchange, headers: &HeaderMap, asked: &Asked, status: StatusCode) -> Option<Ticket> {
     let service = exchange.service()?;
     let rules = Arc::clone(&service.rules);
@@ -58,7 +59,7 @@ pub fn take(exchange: &mut Exchange, headers: &HeaderMap, asked: &Asked, status:
 
 /// An answer to a request of a bound session; whether that session goes on.
 fn bound(
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     rules: &SessionRules,
     asked: &Asked,
     status: StatusCode,
@@ -78,6 +79,7 @@ fn bound(
         (None, None) if deleted => Some(Closing::Deleted),
         (None, _) => None,
     };
+    exchange.unrecorded = closing.is_some() || fresh.is_some();
     let Some(fresh) = fresh else {
         if let Some(closing) = closing {
             pin.close(closing);
@@ -160,9 +162,13 @@ fn unbound(
             (Fresh { hash, scope: UNKNOWN }, Some(ticket))
         }
     };
-    match Table::bind(&exchange.thread.table, fresh.hash, backend, fresh.scope, lease) {
+    let bind = Table::bind(&exchange.thread.table, fresh.hash, backend, fresh.scope, lease);
+    exchange.unrecorded = true;
+    match bind {
         Bind::New(pin) => {
-            exchange.mark = SessionMark::New;
+            if exchange.lost.is_none() {
+                exchange.mark = SessionMark::New;
+            }
             exchange.hold = Hold::Pin(pin);
             ticket
         }

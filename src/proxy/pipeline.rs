@@ -17,7 +17,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::thread::Thread;
-use crate::proxy::{assign, forward, respond, switch};
+use crate::proxy::{assign, forward, lost, respond, switch};
 use crate::session::identify::Target;
 use crate::wire::{hop, http2};
 
@@ -84,12 +84,13 @@ impl Thread {
         let assigned = admit(&parts).and_then(|()| assign::assign(&mut exchange, &parts.headers, &host, target));
         match assigned {
             Ok(Way::Forward) => {}
-            Ok(Way::Switch) => return switch::switch(exchange, &parts, &host),
+            Ok(Way::Switch) => return switch::switch(exchange, &parts, &host).await,
             Err(refusal) => return reply::refuse(refusal, &parts.headers, exchange),
         }
         let asked = respond::Asked::of(&parts);
         match forward::forward(&mut exchange, parts, incoming).await {
-            Ok(answered) => respond::respond(exchange, answered, &asked),
+            Ok(answered) => respond::respond(exchange, answered, &asked).await,
+            Err(Refusal::StartOver) => lost::start_over(exchange, &asked).await,
             Err(refusal) => reply::refuse(refusal, &asked.accept(), exchange),
         }
     }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::maintenance;
 use crate::wire::http2::Malformed;
 
 /// Why a request was not forwarded, or its answer not passed on. Says whose fault it is and whether to try again.
@@ -15,6 +16,8 @@ pub enum Refusal {
     Connect,
     /// Client: neither a path, an absolute URI nor `*`.
     Target,
+    /// Client: dot segments lead out of what the service has behind its prefix.
+    Climbs,
     /// Client: an HTTP/2 head that cannot be said in HTTP/1.1.
     Malformed(Malformed),
     /// Client: a declared or actual body above `max_body_size`.
@@ -37,12 +40,22 @@ pub enum Refusal {
     SwitchTarget,
     /// Operator: the service is leaving and takes no new session.
     Leaving,
+    /// Operator: the service takes no new session at present.
+    Maintenance,
     /// Operator or backend: no generation is ready yet.
     NotReady,
+    /// Operator: all backends of the generation are set to drain or down.
+    NobodyUp,
     /// Operator: the generation was told to end while the request was under way.
     Ended,
     /// Backend: no connection.
     Unreachable,
+    /// Backend: that of the session is lost, and its service keeps sessions bound.
+    Away,
+    /// Backend: that of the session is lost, and the session with it.
+    SessionGone,
+    /// The same, where a browser can be sent to where it begins anew.
+    StartOver,
     /// Backend: no response in time.
     Late,
     /// Backend: the length of its answer could be read in two ways.
@@ -59,17 +72,24 @@ impl Refusal {
         match self {
             Refusal::Connect | Refusal::SwitchMethod => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::SwitchOrigin => StatusCode::FORBIDDEN,
-            Refusal::SwitchTarget | Refusal::Target | Refusal::BodyBroken | Refusal::Hasty => StatusCode::BAD_REQUEST,
+            Refusal::SwitchTarget | Refusal::Target | Refusal::Climbs | Refusal::BodyBroken | Refusal::Hasty => {
+                StatusCode::BAD_REQUEST
+            }
             Refusal::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Malformed(Malformed::Protocol) => StatusCode::NOT_IMPLEMENTED,
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyStalled => StatusCode::REQUEST_TIMEOUT,
-            Refusal::NoService => StatusCode::NOT_FOUND,
+            Refusal::NoService | Refusal::SessionGone => StatusCode::NOT_FOUND,
             Refusal::TooManyOfSession => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Leaving | Refusal::NotReady | Refusal::Ended | Refusal::Unreachable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::Leaving
+            | Refusal::Maintenance
+            | Refusal::NotReady
+            | Refusal::NobodyUp
+            | Refusal::Ended
+            | Refusal::Unreachable
+            | Refusal::Away
+            | Refusal::StartOver => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Late => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Ambiguous | Refusal::Handshake | Refusal::Broken => StatusCode::BAD_GATEWAY,
         }
@@ -80,6 +100,7 @@ impl Refusal {
         match self {
             Refusal::Connect => "this gateway does not tunnel to other hosts",
             Refusal::Malformed(malformed) => malformed.reason(),
+            Refusal::Climbs => "the path leads out of this service by `..`",
             Refusal::Target => "the request target is neither a path nor an absolute URI",
             Refusal::BodyTooLarge => "the request's body is larger than this service takes",
             Refusal::BodyBroken => "the request's body broke off or is badly framed",
@@ -91,9 +112,14 @@ impl Refusal {
             Refusal::SwitchOrigin => "moving to the newest version is asked for by a page of this site only",
             Refusal::SwitchTarget => "after moving to the newest version a path of this site follows, such as /cart",
             Refusal::Leaving => "this service takes no new sessions any more",
+            Refusal::Maintenance => "this service is under maintenance and takes no new visitors; try again later",
             Refusal::NotReady => "this service is not ready yet; try again in a moment",
+            Refusal::NobodyUp => "no server of this service takes new sessions at present; try again later",
             Refusal::Ended => "the version of the application that had this request has been shut down; try again",
             Refusal::Unreachable => "the server behind this gateway cannot be reached; try again in a moment",
+            Refusal::Away => "the server that holds this session is away; try again later",
+            Refusal::SessionGone => "the server that held this session is gone; begin a new one",
+            Refusal::StartOver => "the server that held this session is gone; begin anew",
             Refusal::Late => "the server behind this gateway did not answer in time",
             Refusal::Ambiguous => "the server behind this gateway gave an answer whose length is not clear",
             Refusal::Handshake => "the server behind this gateway did not open the WebSocket",
@@ -105,16 +131,19 @@ impl Refusal {
     fn retry_after(self) -> Option<&'static str> {
         match self {
             Refusal::NotReady | Refusal::Ended | Refusal::Unreachable => Some("1"),
-            Refusal::Leaving => Some("60"),
-            Refusal::TooManyOfSession => Some("1"),
+            Refusal::Leaving | Refusal::Maintenance => Some("60"),
+            Refusal::Away | Refusal::NobodyUp => Some("10"),
+            Refusal::TooManyOfSession | Refusal::StartOver => Some("1"),
             Refusal::Connect
             | Refusal::Target
+            | Refusal::Climbs
             | Refusal::Malformed(_)
             | Refusal::BodyTooLarge
             | Refusal::BodyBroken
             | Refusal::BodyStalled
             | Refusal::Hasty
             | Refusal::NoService
+            | Refusal::SessionGone
             | Refusal::SwitchMethod
             | Refusal::SwitchOrigin
             | Refusal::SwitchTarget
@@ -134,11 +163,47 @@ impl Refusal {
     }
 }
 
-/// The response to a refused request: HTML for those who accept it, plain text for all others.
+/// The form of an answer of the gateway's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// A page.
+    Html,
+    /// A problem by RFC 9457.
+    Json,
+    /// A line.
+    Text,
+}
+
+impl Form {
+    /// The one that the request's Accept field prefers: the first that it names.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+        let form = |part: &str| match part.split(';').next().unwrap_or("").trim() {
+            "text/html" | "application/xhtml+xml" => Some(Form::Html),
+            "application/json" | "application/problem+json" => Some(Form::Json),
+            "text/plain" => Some(Form::Text),
+            _ => None,
+        };
+        accept.split(',').find_map(form).unwrap_or(Form::Text)
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Form::Html => "text/html; charset=utf-8",
+            Form::Json => "application/problem+json",
+            Form::Text => "text/plain; charset=utf-8",
+        })
+    }
+}
+
+/// The response to a refused request: HTML or JSON for those who prefer it, plain text for all others.
 pub fn refuse(refusal: Refusal, headers: &HeaderMap, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    if refusal == Refusal::Maintenance {
+        return maintenance::answer(headers, exchange);
+    }
     exchange.fail(refusal.reason());
-    let html = wants_html(headers);
-    let mut response = own(refusal.status(), page(refusal.status(), refusal.reason(), html), html, exchange);
+    let form = Form::of(headers);
+    let mut response = own(refusal.status(), text(refusal.status(), refusal.reason(), form), form, exchange);
     if let Some(seconds) = refusal.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
     }
@@ -151,35 +216,45 @@ pub fn refuse(refusal: Refusal, headers: &HeaderMap, mut exchange: Box<Exchange>
 /// The answer of `health_path`: whether a balancer in front should send clients here.
 pub fn health(leaving: bool, exchange: Box<Exchange>) -> Response<ResponseBody> {
     if leaving {
-        own(StatusCode::SERVICE_UNAVAILABLE, "leaving\n".to_owned(), false, exchange)
+        own(StatusCode::SERVICE_UNAVAILABLE, "leaving\n".to_owned(), Form::Text, exchange)
     } else {
-        own(StatusCode::OK, "ready\n".to_owned(), false, exchange)
+        own(StatusCode::OK, "ready\n".to_owned(), Form::Text, exchange)
     }
 }
 
-fn own(status: StatusCode, text: String, html: bool, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+/// An answer that is all in its head.
+pub(super) fn empty(status: StatusCode, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     exchange.answered(status);
     exchange.complete();
-    let mut response = Response::new(ResponseBody::own(Bytes::from(text), exchange));
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
     *response.status_mut() = status;
-    let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn wants_html(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.split(',').any(|part| part.trim().starts_with("text/html")))
+pub(super) fn own(status: StatusCode, text: String, form: Form, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    exchange.answered(status);
+    exchange.complete();
+    let mut response = Response::new(ResponseBody::own(Bytes::from(text), exchange));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, form.content_type());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
-fn page(status: StatusCode, reason: &str, html: bool) -> String {
+/// What an answer of the gateway's own says.
+pub(super) fn text(status: StatusCode, reason: &str, form: Form) -> String {
     let number = status.as_u16();
     let name = status.canonical_reason().unwrap_or("Error");
-    if !html {
-        return format!("{number} {name}: {reason}\n");
+    match form {
+        Form::Html => {}
+        Form::Text => return format!("{number} {name}: {reason}\n"),
+        Form::Json => {
+            let problem = serde_json::json!({
+                "type": "about:blank", "title": name, "status": number, "detail": reason,
+            });
+            return format!("{problem}\n");
+        }
     }
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\

@@ -11,7 +11,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Answered;
 use crate::proxy::reply::{self, Refusal};
-use crate::proxy::{issue, lesson, pipeline, tunnel};
+use crate::proxy::{issue, lesson, pipeline, recorded, tunnel};
 use crate::session::identify::Target;
 use crate::session::seal::Ticket;
 use crate::wire::hop;
@@ -46,6 +46,11 @@ impl Asked {
         self.accept.iter().map(|accept| (header::ACCEPT, accept.clone())).collect()
     }
 
+    /// By which method.
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// What was asked for.
     pub(super) fn target(&self) -> Target<'_> {
         Target::of(&self.target)
@@ -72,8 +77,8 @@ impl Asked {
 }
 
 /// Learns from the answer, before a byte of it goes to the client, and passes it on.
-pub fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -> Response<ResponseBody> {
-    let Answered { response, sender, raw, unwanted } = answered;
+pub async fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -> Response<ResponseBody> {
+    let Answered { response, sender, raw, unwanted, turned } = answered;
     let (mut parts, incoming) = response.into_parts();
     let status = parts.status;
     if is_ambiguous(parts.version, &parts.headers) {
@@ -84,7 +89,12 @@ pub fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -
         );
         return reply::refuse(Refusal::Ambiguous, &asked.accept(), exchange);
     }
+    // Before anything is learned: cookies are known by the scope that the client gives them.
+    if let Some(turned) = &turned {
+        turned.back(&mut parts.headers);
+    }
     let ticket = lesson::take(&mut exchange, &parts.headers, asked, status);
+    recorded::recorded(&mut exchange).await;
     let protocol = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| parts.headers.remove(header::UPGRADE)).flatten();
     if let Some(rules) = exchange.service().map(|service| Arc::clone(&service.rules)) {
         hop::strip_response(&mut parts.headers, &rules.session.sources);

@@ -1,14 +1,13 @@
 //! The switch: a client ends its own session to move to the newest generation, and goes on where it was.
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 
-use crate::config::model::IdPlace;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::exchange::{Exchange, Hold};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::lost::farewell;
+use crate::proxy::recorded;
 use crate::proxy::reply::{self, Refusal};
-use crate::session::scope::{self, Scope, UNKNOWN};
 use crate::session::table::Closing;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -16,7 +15,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Ends the session of the request and sends the client to the path that the query names (`?to=/cart`), or to `/`.
 ///
 /// `host` is the request's, in lower case and without a port.
-pub fn switch(mut exchange: Box<Exchange>, parts: &Parts, host: &str) -> Response<ResponseBody> {
+pub async fn switch(mut exchange: Box<Exchange>, parts: &Parts, host: &str) -> Response<ResponseBody> {
     if parts.method != Method::POST {
         let mut response = reply::refuse(Refusal::SwitchMethod, &parts.headers, exchange);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
@@ -28,34 +27,15 @@ pub fn switch(mut exchange: Box<Exchange>, parts: &Parts, host: &str) -> Respons
     let Some(target) = target(parts.uri.query()) else {
         return reply::refuse(Refusal::SwitchTarget, &parts.headers, exchange);
     };
-    let deletions = end(&exchange);
-    exchange.answered(StatusCode::SEE_OTHER);
-    exchange.complete();
-    let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
-    *response.status_mut() = StatusCode::SEE_OTHER;
+    let deletions = farewell(&mut exchange, Closing::Switched);
+    recorded::recorded(&mut exchange).await;
+    let mut response = reply::empty(StatusCode::SEE_OTHER, exchange);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, target);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     for deletion in deletions {
         headers.append(header::SET_COOKIE, deletion);
     }
     response
-}
-
-/// Closes the session; the cookies that are to go with it.
-fn end(exchange: &Exchange) -> Vec<HeaderValue> {
-    let (Hold::Pin(pin), Some(service)) = (&exchange.hold, exchange.service()) else { return Vec::new() };
-    pin.close(Closing::Switched);
-    let scope = exchange.thread.shared.scopes.scope(pin.cookie_scope());
-    let deletion = |place: &IdPlace| match (place, &scope) {
-        (IdPlace::Cookie(name), Some(scope)) if pin.cookie_scope() != UNKNOWN => Some(scope::deletion(name, scope)),
-        (IdPlace::Issued(cookie), _) => {
-            let scope = Scope { domain: cookie.domain.clone().unwrap_or_default(), path: cookie.path.clone() };
-            Some(scope::deletion(&cookie.name, &scope))
-        }
-        _ => None,
-    };
-    service.rules.session.sources.iter().filter_map(|source| deletion(&source.place)).collect()
 }
 
 /// Whether a page of this very host asks. Browsers say so by Sec-Fetch-Site (W3C Fetch Metadata), older ones by Origin

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -20,6 +21,7 @@ use crate::session::hash::HashKey;
 use crate::session::scope::Scopes;
 use crate::session::seal::KeyRing;
 use crate::session::table::Table;
+use crate::store::journal::Journal;
 use crate::upstream::pool::Pool;
 
 /// What all serving threads share.
@@ -37,6 +39,12 @@ pub struct Shared {
     pub ring: ArcSwap<KeyRing>,
     /// Coarse time.
     pub clock: Clock,
+    /// Where bindings are written down; `None` where nothing is kept over a restart.
+    pub journal: Option<Arc<Journal>>,
+    /// An answer waits so long at most for the log of bindings.
+    pub state_wait: Duration,
+    /// Answers that went out before what they did to their session was durable.
+    pub undurable: AtomicU64,
     /// Set when the gateway is told to stop: `health_path` fails from then on.
     pub leaving: AtomicBool,
 }
