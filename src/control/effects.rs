@@ -10,7 +10,7 @@ use super::Control;
 use super::handle::Message;
 use super::hook::{self, Facts};
 use super::run::moment;
-use crate::config::model::{Address, Hook, HostPattern, Service};
+use crate::config::model::{Address, Hook, HostPattern, HostRule, ReadyCheck, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment};
 use crate::health::ready::probe;
@@ -23,6 +23,13 @@ const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hook waits for the record of why it runs to be on the disk. A disk that does not answer delays it no
 /// longer: that its generation is over stays true.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// How long who asks how things are waits for the record of it.
+const TELL_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a backend that is ready waits for the record that knows it: a session on a backend of which a gateway that
+/// dies has no record would be lost. A disk that does not answer delays a roll no longer.
+const READY_WAIT: Duration = Duration::from_secs(2);
 
 /// The state of writing things down: one write at a time, the latest record wins.
 #[derive(Debug, Default)]
@@ -138,11 +145,14 @@ impl Control {
 
     fn start_probing(&mut self, id: &GenerationId, attempt: Attempt, backend: Arc<Backend>, rules: Arc<Service>) {
         let (generation, slot, reports) = (id.clone(), backend.slot, self.reports.clone());
+        let recorded = self.recorded(READY_WAIT);
         let task = self.tasks.spawn(async move {
+            let mut recorded = Some(recorded);
             let host = host_of(&rules, &backend.address);
+            let check = ready_check(&rules, &backend);
             let mut told = None;
             loop {
-                let event = match probe(&backend.address, &rules.ready, rules.connect_timeout, &host).await {
+                let event = match probe(&backend.address, &check, rules.connect_timeout, &host).await {
                     Ok(()) => Some(Event::BackendBecameReady { generation: generation.clone(), attempt, slot }),
                     Err(refusal) if told.as_ref() == Some(&refusal) => None,
                     Err(refusal) => {
@@ -152,6 +162,12 @@ impl Control {
                     }
                 };
                 let is_ready = matches!(event, Some(Event::BackendBecameReady { .. }));
+                if is_ready
+                    && let Some(recorded) = recorded.take()
+                    && !recorded.await
+                {
+                    tracing::warn!(%generation, "takes sessions before the state is on the disk, which does not answer");
+                }
                 if let Some(event) = event
                     && (reports.send(Message::Happened(event)).await.is_err() || is_ready)
                 {
@@ -185,23 +201,26 @@ impl Control {
         let facts = Facts::new(kind, &generation, backends, in_use);
         let reports = self.reports.clone();
         // What a hook does cannot be undone: a gateway that dies with it has to know why it ran.
-        let recorded = self.recorded();
+        let recorded = self.recorded(RECORD_WAIT);
         self.tasks.spawn(async move {
-            recorded.await;
+            if !recorded.await {
+                tracing::warn!("a hook runs before the state is on the disk, which does not answer");
+            }
             let result = hook::run(&hook, &facts).await;
             let _ = reports.send(Message::Happened(event(generation, result))).await;
         });
     }
 
-    /// Waits until what was asked for by now is on the disk; at the most for [`RECORD_WAIT`].
-    fn recorded(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Waits until what was asked for by now is on the disk; false when it is not within `most`.
+    fn recorded(&self, most: Duration) -> impl Future<Output = bool> + Send + 'static {
         let (asked, mut written) = (self.saving.asked, self.saving.written.subscribe());
-        async move {
-            let wait = written.wait_for(|&written| written >= asked);
-            if tokio::time::timeout(RECORD_WAIT, wait).await.is_err() {
-                tracing::warn!("a hook runs before the state is on the disk, which does not answer");
-            }
-        }
+        async move { tokio::time::timeout(most, written.wait_for(|&written| written >= asked)).await.is_ok() }
+    }
+
+    /// Waits for what was asked for by now, if it is on its way to a disk that answers.
+    pub(super) fn unrecorded(&self) -> Option<impl Future<Output = bool> + Send + 'static> {
+        let is_under_way = self.saving.failures == 0 && *self.saving.written.borrow() < self.saving.asked;
+        is_under_way.then(|| self.recorded(TELL_WAIT))
     }
 
     fn save(&mut self) {
@@ -275,9 +294,19 @@ impl Control {
 
 /// The Host that a probe sends: the service's first one, or the backend's own.
 fn host_of(rules: &Service, address: &Address) -> String {
-    match (rules.hosts.first(), address) {
-        (Some(HostPattern::Exact(host) | HostPattern::Below(host)), _) => host.clone(),
-        (None, Address::Tcp { .. }) => address.to_string(),
-        (None, Address::Unix(_)) => "localhost".to_owned(),
+    match (&rules.host, rules.hosts.first(), address) {
+        (HostRule::Named(host), _, _) => host.clone(),
+        (HostRule::Pass, Some(HostPattern::Exact(host) | HostPattern::Below(host)), _) => host.clone(),
+        (_, _, Address::Tcp { .. }) => address.to_string(),
+        (_, _, Address::Unix(_)) => "localhost".to_owned(),
     }
+}
+
+/// What a backend is asked: two versions at one address are told apart by their prefixes.
+fn ready_check(rules: &Service, backend: &Backend) -> ReadyCheck {
+    let mut check = rules.ready.clone();
+    if let (Some(path), Some(prefix)) = (&mut check.path, &backend.prefix) {
+        path.insert_str(0, prefix);
+    }
+    check
 }

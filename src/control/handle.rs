@@ -6,11 +6,11 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::journal::Entry;
 use super::reload::ReloadSummary;
 use super::status::Status;
 use crate::fleet::event::{Event, FleetEvent, Refusal, Request};
 use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+use crate::record::event::EventRecord;
 
 /// Messages that wait for the loop; senders wait beyond it.
 pub(super) const CAPACITY: usize = 256;
@@ -25,7 +25,9 @@ pub(super) enum Message {
     /// Show what is.
     Status(Reply<Box<Status>>),
     /// Show what was.
-    Events(Reply<Vec<Entry>>),
+    Events(Reply<Vec<EventRecord>>),
+    /// Something happened to the gateway as a whole.
+    Note { kind: String, trouble: bool, text: String },
     /// Do what an operator asks for.
     Request(Request, Reply<Result<Vec<FleetEvent>, Refusal>>),
     /// A task has something to tell the roster.
@@ -88,12 +90,21 @@ impl Handle {
         self.ask(Message::Status).await.map(|status| *status)
     }
 
-    /// The last events, oldest first: at most 1,000, none older than 24 hours.
+    /// The last events, oldest first, those of former runs among them: at most 1,000, none older than 24 hours.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn events(&self) -> Result<Vec<Entry>, Stopped> {
+    pub async fn events(&self) -> Result<Vec<EventRecord>, Stopped> {
         self.ask(Message::Events).await
+    }
+
+    /// Adds an event about the gateway as a whole, see [`Control::note`](super::Control::note).
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn note(&self, kind: &str, trouble: bool, text: String) -> Result<(), Stopped> {
+        let note = Message::Note { kind: kind.to_owned(), trouble, text };
+        self.channel.send(note).await.map_err(|_| Stopped)
     }
 
     /// Makes an older generation active again: `to`, or the youngest that is older than the active one.

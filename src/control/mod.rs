@@ -20,13 +20,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use handle::{Denial, Handle, ReloadError, Stopped, hangups};
-pub use journal::Entry;
 pub use reload::ReloadSummary;
 pub use run::Control;
 pub use status::{ReloadFault, Status};
 
 use crate::clock::Clock;
 use crate::config::model::{Gateway, Model};
+use crate::fleet::roster::Bindings;
 use crate::fleet::view::Fleet;
 use crate::ids::Slot;
 use crate::store::{Store, StoreError};
@@ -53,6 +53,11 @@ pub struct Parts {
 
 /// What control needs of the session table. The methods may block; they are called on threads that may.
 pub trait Sessions: Send + Sync {
+    /// Opens the sessions that the last run left, on the backends that have slots by now. Called once, before anything
+    /// else.
+    fn recover(&self) -> Bindings;
+    /// The start is unsure until this moment of the clock, in milliseconds: another start before that is so, too.
+    fn note_unsure(&self, until: u64);
     /// Ends sessions whose time has passed. Called four times a second, so that none overstays a second.
     fn expire(&self);
     /// Ends every session that is bound to one of these slots.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::handle::{Message, Reply};
 use super::status::ReloadFault;
 use super::{Control, Loaded, Prepared, ReloadError};
+use crate::config::diff::needs_restart;
 use crate::fleet::event::{Event, FleetEvent, Objection};
 
 /// What an accepted reload did.
@@ -79,16 +80,8 @@ impl Control {
 
     /// What in the accepted file is read at a start only, and differs from what this process started with.
     fn needs_restart(&self) -> impl Iterator<Item = String> + use<> {
-        let (then, now) = (&self.started_with, self.roster.gateway());
-        let keys = [
-            ("threads", then.threads != now.threads),
-            ("expected_sessions", then.expected_sessions != now.expected_sessions),
-            ("state", then.state != now.state),
-            ("admin", then.admin != now.admin),
-            ("token_file", then.token_file != now.token_file),
-        ];
-        let changed = keys.into_iter().filter(|(_, changed)| *changed);
-        changed.map(|(key, _)| format!("[gateway] {key} changed; it takes effect at the next start"))
+        needs_restart(&self.started_with, self.roster.gateway())
+            .map(|key| format!("[gateway] {key} changed; it takes effect at the next start"))
     }
 
     fn accept(&mut self, told: &[FleetEvent], notes: Vec<String>) {

@@ -71,6 +71,11 @@ impl Control {
         let now = moment(&parts.clock);
         let slots = Arc::clone(parts.fleet.slots());
         let mut roster = Roster::new(Arc::clone(&loaded.model.gateway), slots, parts.threads, ring, record, now);
+        if let Some(until) = roster.recovered(parts.sessions.recover(), now) {
+            parts.sessions.note_unsure(until);
+            let seconds = until.saturating_sub(now.millis).div_ceil(1_000);
+            tracing::warn!(seconds, "unsure: sessions may be open that are not known; meanwhile nothing is retired");
+        }
         let notes = roster.examine(&loaded.model).map_err(|objections| StartError::Objected(report(&objections)))?;
         for note in loaded.warnings.into_iter().chain(notes.iter().map(ToString::to_string)) {
             tracing::warn!("{note}");
@@ -81,6 +86,7 @@ impl Control {
         let (reports, messages) = mpsc::channel(CAPACITY);
         let handle = Handle::new(reports.clone());
         let started = timestamp(now);
+        let journal = Journal::open(&*parts.store, started);
         let control = Self {
             parts,
             roster,
@@ -89,7 +95,7 @@ impl Control {
             tasks: JoinSet::new(),
             probes: HashMap::new(),
             saving: Saving::default(),
-            journal: Journal::default(),
+            journal,
             reloads: Reloads::default(),
             loaded_at: started,
             reload_fault: None,
@@ -99,6 +105,13 @@ impl Control {
             waiting,
         };
         Ok((control, handle))
+    }
+
+    /// Adds an event about the gateway as a whole. `kind` is one word, stable for machines; `trouble` says that
+    /// somebody should look at it. It is shown among the events and not logged.
+    pub fn note(&mut self, kind: &str, trouble: bool, text: String) {
+        let at = self.timestamp();
+        self.journal.note(kind, trouble, text, at);
     }
 
     /// Runs until `stop`. What is to be written down is on the disk (or said not to be) when it ends; hooks that are
@@ -130,6 +143,7 @@ impl Control {
         self.messages.close();
         self.tasks.shutdown().await;
         self.save_last().await;
+        self.journal.close().await;
         expiry.stop();
         Ok(())
     }
@@ -143,12 +157,22 @@ impl Control {
             }
             Message::Status(reply) => {
                 let status = Box::new(self.status());
-                let _ = reply.send(status);
+                // Nobody is told of a roll that a death could undo.
+                match self.unrecorded() {
+                    None => drop(reply.send(status)),
+                    Some(recorded) => {
+                        self.tasks.spawn(async move {
+                            recorded.await;
+                            let _ = reply.send(status);
+                        });
+                    }
+                }
             }
             Message::Events(reply) => {
                 let now = self.timestamp();
                 let _ = reply.send(self.journal.list(now));
             }
+            Message::Note { kind, trouble, text } => self.note(&kind, trouble, text),
             Message::Request(request, reply) => {
                 let now = moment(&self.parts.clock);
                 let granted = self.roster.request(request, now).map(|effects| self.perform(effects));

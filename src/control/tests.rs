@@ -22,6 +22,7 @@ use crate::fleet::slots::Slots;
 use crate::ids::{GenerationId, GenerationNumber, ServiceName};
 use crate::record::fleet::FleetRecord;
 use crate::store::directory::Directory;
+use crate::store::events::EventLog;
 use crate::store::keys::SealingKeys;
 use crate::store::memory::Memory;
 
@@ -76,6 +77,10 @@ struct Doubles {
 }
 
 impl Sessions for Doubles {
+    fn recover(&self) -> Bindings {
+        Bindings::Incomplete
+    }
+    fn note_unsure(&self, _: u64) {}
     fn expire(&self) {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
@@ -443,6 +448,9 @@ impl Store for Broken {
     fn sealing_keys(&self, life: Duration, now: SystemTime) -> Result<SealingKeys, StoreError> {
         self.inner.sealing_keys(life, now)
     }
+    fn events(&self, now: jiff::Timestamp) -> Result<Option<EventLog>, StoreError> {
+        self.inner.events(now)
+    }
     fn place(&self) -> String {
         "broken".to_owned()
     }
@@ -481,5 +489,7 @@ async fn what_needs_a_restart_is_noted() {
     assert_eq!(summary.notes, ["[gateway] threads changed; it takes effect at the next start"]);
     assert!(summary.changes.contains(&"the [gateway] table changed".to_owned()), "{summary:?}");
     assert_eq!(running.fleet.view().gateway.threads, 7);
+    running.handle.note("noted", true, "for whoever reads the events".to_owned()).await.unwrap();
+    assert_eq!(running.kinds().await.last().map(String::as_str), Some("noted"));
     running.stop().await;
 }
