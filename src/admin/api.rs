@@ -57,17 +57,53 @@ pub struct Gateway {
     /// Why the last SIGHUP changed nothing; absent when it was taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_error: Option<String>,
-    /// Whether what the next start needs to know (numbers, states, intents) is on the disk.
+    /// Where the state is: a directory, or `memory`.
+    #[serde(default)]
+    pub state_place: String,
+    /// Whether what is so now (sessions, numbers, states, intents) would be known after a crash of the process (P7).
     pub durable: bool,
+    /// What is in the way of that, and what it means. Also of something that costs nothing yet, such as a snapshot that
+    /// cannot be made; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<String>,
+    /// Answers since the start that went out before their session was durable, because the disk did not answer in time.
+    #[serde(default)]
+    pub undurable: u64,
+    /// What the start found of the run before; absent at a first start, and where nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Recovered>,
+    /// Bytes of the logs of bindings.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Bytes of the snapshot before them.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
     /// Whether sessions may be open that this process does not know: it retires nothing meanwhile (P3).
     pub unsure: bool,
+    /// When that is over for the last generation; absent when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_until: Option<Timestamp>,
     /// Bound sessions in the table, over all services.
     pub sessions: u64,
     /// Those of them that were seen once.
     #[serde(default)]
     pub unconfirmed: u64,
+    /// Sessions that were lost with their backend since the start.
+    #[serde(default)]
+    pub sessions_lost: u64,
     /// Open connections of clients.
     pub connections: u64,
+}
+
+/// What a start found of the run before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Sessions that were open and still are.
+    pub sessions: u64,
+    /// Sessions that were open and are lost, because their generation or backend is gone.
+    pub lost: u64,
+    /// Whether the log of bindings was whole; if not, there may have been more.
+    pub complete: bool,
 }
 
 /// What the process is doing.
@@ -111,6 +147,9 @@ pub struct Service {
     /// The number of the generation that takes new sessions; absent while the first one is starting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<u64>,
+    /// Whether it turns new sessions away.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Its generations, newest first; the latest of those that are retired come last.
     pub generations: Vec<Generation>,
 }

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::config::model::{AccessLogTarget, Gateway};
-use crate::control::{Front, Prepared, Sessions};
+use crate::control::{Front, Prepared};
 use crate::daemon::keys;
 use crate::daemon::serving::Serving;
 use crate::edge::listener;
-use crate::ids::Slot;
 use crate::log::{AccessLog, OwnLog};
 use crate::proxy::thread::Shared;
 use crate::session::seal::KeyRing;
-use crate::session::table::{Closing, Table};
 use crate::store::Store;
 
 /// The doors of the house: which addresses are open, and where the logs go.
@@ -127,27 +125,5 @@ struct Ready {
 impl Prepared for Ready {
     fn commit(self: Box<Self>) {
         self.doors.commit_change(self.change);
-    }
-}
-
-/// The session table as control knows it.
-#[derive(Debug)]
-pub(super) struct TableSessions(pub(super) Arc<Table>);
-
-impl Sessions for TableSessions {
-    fn expire(&self) {
-        self.0.expire();
-    }
-
-    fn close_slots(&self, slots: &[Slot]) {
-        self.0.close_slots(slots, Closing::Drained);
-    }
-
-    fn expire_unconfirmed(&self) {
-        self.0.expire_unconfirmed();
-    }
-
-    fn rearm(&self) {
-        self.0.rearm();
     }
 }

@@ -5,6 +5,7 @@
 //! In: a configuration file, SIGHUP, SIGTERM, SIGINT. Out: a running gateway, an exit.
 //! Invariants: nothing listens before the first view is published; what is in flight outlives the listeners; the state is written before the process ends.
 
+mod bindings;
 mod doors;
 mod keys;
 pub mod serving;
@@ -13,9 +14,8 @@ mod source;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
@@ -24,11 +24,11 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::admin::api::{BadToken, Phase, Token};
-use crate::clock::Clock;
 use crate::config::model::{Gateway, StatePlace};
-use crate::config::{self, report::Report};
+use crate::config::{self, Selection, report::Report};
 use crate::control::{Control, Handle, Loaded, Parts, StartError, hangups};
-use crate::daemon::doors::{Doors, TableSessions};
+use crate::daemon::bindings::{Opened, TableSessions};
+use crate::daemon::doors::Doors;
 use crate::daemon::serving::Serving;
 use crate::daemon::source::StatusSource;
 use crate::demo;
@@ -78,28 +78,39 @@ pub enum RunError {
 ///
 /// # Errors
 /// Why it did not start; nothing was served then.
-pub fn run(file: &Path) -> Result<(), RunError> {
-    let loaded = config::load(file)?;
+pub fn run(selection: &Selection) -> Result<(), RunError> {
+    let loaded = config::load(selection)?;
     let gateway = Arc::clone(&loaded.model.gateway);
     let own_log = crate::log::own::init(&gateway.log)?;
+    tracing::info!(configuration = %selection, included = loaded.reading.included.len(), "starting");
     raise_descriptor_limit(&gateway);
     let store: Arc<dyn Store> = match &gateway.state {
         StatePlace::Directory(path) => Arc::new(Directory::open(path)?),
         StatePlace::Memory => Arc::new(Memory::new(gateway.token_file.clone())?),
     };
-    let key = HashKey::from_bytes(store.hash_key()?);
+    let key = store.hash_key()?;
+    let opened = Opened::open(&gateway, &key)?;
     let ring = keys::read(&*store, &gateway, keys::life(loaded.model.services.iter()))?;
-    let clock = Clock::boot();
+    let (clock, journal) = (opened.clock.clone(), opened.journal.clone());
     let slots = Arc::new(Slots::new());
     let fleet = Arc::new(Fleet::new(Arc::clone(&gateway), Arc::clone(&slots)));
-    let table = Arc::new(Table::new(clock.clone(), slots, gateway.expected_sessions, gateway.max_sessions));
+    let mut table = Table::new(clock.clone(), Arc::clone(&slots), gateway.expected_sessions, gateway.max_sessions);
+    let mut scopes = Scopes::new();
+    if let Some(journal) = &journal {
+        (table, scopes) = (table.recorded_in(Arc::clone(journal)), scopes.recorded_in(Arc::clone(journal)));
+    }
+    let (table, scopes) = (Arc::new(table), Arc::new(scopes));
+    let sessions = Arc::new(TableSessions::new(Arc::clone(&table), Arc::clone(&scopes), slots, opened));
     let shared = Arc::new(Shared {
         fleet: Arc::clone(&fleet),
         table: Arc::clone(&table),
-        scopes: Arc::new(Scopes::new()),
-        key,
+        scopes,
+        key: HashKey::from_bytes(key),
         ring: ArcSwap::from_pointee(ring),
         clock: clock.clone(),
+        journal,
+        state_wait: gateway.state_wait,
+        undurable: AtomicU64::new(0),
         leaving: AtomicBool::new(false),
     });
     let access_log = Arc::new(AccessLog::start(&gateway.access_log).map_err(|error| {
@@ -118,20 +129,24 @@ pub fn run(file: &Path) -> Result<(), RunError> {
         clock,
         fleet: Arc::clone(&fleet),
         store: Arc::clone(&store),
-        sessions: Arc::new(TableSessions(Arc::clone(&table))),
-        load: Arc::new(loader(file, &access_log)),
+        sessions: Arc::<TableSessions>::clone(&sessions),
+        load: Arc::new(loader(selection, &access_log)),
         front: Arc::new(Arc::clone(&doors)),
         threads: gateway.threads,
-        config_file: file.to_owned(),
+        config_file: selection.file.clone(),
     };
-    let (control, handle) = Control::new(parts, for_control(loaded))?;
+    let (mut control, handle) = Control::new(parts, for_control(loaded))?;
     let change = doors.prepare_change(&gateway)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let house = House { gateway, shared, serving, store, handle, table };
+    for (kind, trouble, text) in sessions.notes() {
+        control.note(kind, trouble, text);
+    }
+    let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions) };
     runtime.block_on(house.live(control, || doors.commit_change(change)))?;
     drop(doors);
+    sessions.close();
     if !access_log.close() {
         tracing::warn!("the access log's last lines could not be written in time");
     }
@@ -144,13 +159,16 @@ fn for_control(loaded: config::Loaded) -> Loaded {
     Loaded { model: loaded.model, warnings }
 }
 
-/// Reads the file again at a reload. Whatever the file says, the access log is opened anew, for logrotate sends a
+/// Reads the files again at a reload, those that they include and those of variables among them. Whatever the file says, the access log is opened anew, for logrotate sends a
 /// SIGHUP as well.
-fn loader(file: &Path, access_log: &Arc<AccessLog>) -> impl Fn() -> Result<Loaded, String> + Send + Sync + 'static {
-    let (file, access_log) = (file.to_owned(), Arc::clone(access_log));
+fn loader(
+    selection: &Selection,
+    access_log: &Arc<AccessLog>,
+) -> impl Fn() -> Result<Loaded, String> + Send + Sync + 'static {
+    let (selection, access_log) = (selection.clone(), Arc::clone(access_log));
     move || {
         access_log.reopen();
-        config::load(&file).map(for_control).map_err(|report| report.to_string())
+        config::load(&selection).map(for_control).map_err(|report| report.to_string())
     }
 }
 
@@ -181,7 +199,7 @@ struct House {
     serving: Arc<Serving>,
     store: Arc<dyn Store>,
     handle: Handle,
-    table: Arc<Table>,
+    sessions: Arc<TableSessions>,
 }
 
 impl House {
@@ -194,6 +212,7 @@ impl House {
         let admin = self.admin(phase, until(stopped.clone())).await?;
         let control = tokio::task::spawn_local(control.run(until(stopped)));
         tokio::task::spawn_local(hangups);
+        tokio::task::spawn_local(Arc::clone(&self.sessions).watch(self.handle.clone()));
         tokio::task::spawn_local(keys::renew(Arc::clone(&self.store), Arc::clone(&self.shared)));
         open();
         daemon.send_replace(Phase::Running);
@@ -236,8 +255,10 @@ impl House {
         let token = Token::new(&self.store.admin_token()?)?;
         let listener = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
         let connections = Arc::clone(self.serving.connections());
-        let durable = self.gateway.state != StatePlace::Memory;
-        let source = StatusSource::new(self.handle.clone(), phase, connections, Arc::clone(&self.table), durable);
+        let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
+        let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
+        let table = Arc::clone(&self.shared.table);
+        let source = StatusSource::new(self.handle.clone(), phase, connections, table, durability);
         tracing::info!(%address, "the admin API listens");
         Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
     }

@@ -8,12 +8,33 @@ use tokio::sync::watch;
 use crate::admin::api::{self, Event, Phase};
 use crate::admin::{Answer, Source};
 use crate::clock;
-use crate::control::{Entry, Handle, Status};
+use crate::control::{Handle, Status};
 use crate::daemon::serving::Connections;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
-use crate::session::table::Table;
+use crate::record::event::EventRecord;
+use crate::session::table::{Closing, Table};
+
+/// What the log of bindings has to say of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DurabilityStatus {
+    /// Whether what is bound now would survive the death of the process.
+    pub(super) durable: bool,
+    /// What is in the way; also of something that costs nothing yet.
+    pub(super) why: Option<String>,
+    /// Answers that went out before their binding was durable.
+    pub(super) undurable: u64,
+    /// What the start found; `None` at a first start, and where nothing is kept.
+    pub(super) recovered: Option<api::Recovered>,
+    /// Bytes of the logs.
+    pub(super) log_bytes: u64,
+    /// Bytes of the snapshot before them.
+    pub(super) snapshot_bytes: u64,
+}
+
+/// Whom to ask for it. Must not block.
+pub(super) type Durability = Arc<dyn Fn() -> DurabilityStatus + Send + Sync>;
 
 /// The gateway as the admin API sees it.
 pub(super) struct StatusSource {
@@ -21,27 +42,41 @@ pub(super) struct StatusSource {
     phase: watch::Receiver<Phase>,
     connections: Arc<Connections>,
     table: Arc<Table>,
-    /// False where nothing is kept over a restart.
-    durable: bool,
+    durability: Durability,
     began: u64,
 }
 
 impl StatusSource {
-    /// Asks `handle` for the fleet, `connections` and `table` for their counts.
+    /// Asks `handle` for the fleet, `connections` and `table` for their counts, `durability` for the log of bindings.
     pub(super) fn new(
         handle: Handle,
         phase: watch::Receiver<Phase>,
         connections: Arc<Connections>,
         table: Arc<Table>,
-        durable: bool,
+        durability: Durability,
     ) -> Self {
-        Self { handle, phase, connections, table, durable, began: clock::monotonic_nanos() }
+        Self { handle, phase, connections, table, durability, began: clock::monotonic_nanos() }
     }
 
     fn gather(&self, status: Status) -> api::Status {
         let now = api::moment(clock::wall());
         let uptime = Duration::from_nanos(clock::monotonic_nanos().saturating_sub(self.began));
+        let bindings = (self.durability)();
+        let unsure_until = status
+            .services
+            .iter()
+            .flat_map(|service| &service.generations)
+            .filter_map(|generation| generation.unsure_for_ms)
+            .max()
+            .and_then(|millis| now.checked_add(Duration::from_millis(millis)).ok());
         let gateway = api::Gateway {
+            state_place: status.state,
+            durability: durability(status.durable, &bindings),
+            undurable: bindings.undurable,
+            recovered: bindings.recovered,
+            log_bytes: bindings.log_bytes,
+            snapshot_bytes: bindings.snapshot_bytes,
+            unsure_until,
             version: status.version,
             pid: status.pid,
             state: *self.phase.borrow(),
@@ -51,10 +86,11 @@ impl StatusSource {
             config_file: status.config_file,
             loaded_at: status.loaded_at,
             reload_error: status.reload_fault.map(|fault| fault.report),
-            durable: status.durable && self.durable,
+            durable: status.durable && bindings.durable,
             unsure: status.services.iter().any(|service| service.unsure),
             sessions: self.table.sessions(),
             unconfirmed: self.table.unconfirmed(),
+            sessions_lost: self.table.closed_by(Closing::Lost),
             connections: self.connections.total() as u64,
         };
         let services = status.services.into_iter().map(|status| service(status, now)).collect();
@@ -76,11 +112,20 @@ impl Source for StatusSource {
     }
 }
 
+/// All that is in the way, in a sentence.
+fn durability(recorded: bool, bindings: &DurabilityStatus) -> Option<String> {
+    let record = "the state cannot be written: a restart would not know generations and intents as they are now";
+    let record = (!recorded).then(|| record.to_owned());
+    let all: Vec<String> = bindings.why.clone().into_iter().chain(record).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 fn service(status: ServiceStatus, now: jiff::Timestamp) -> api::Service {
     let retired = status.retired.iter().rev().filter(|past| past.spent).map(retired);
     api::Service {
         name: status.name,
         in_file: status.in_file,
+        maintenance: status.maintenance,
         active: status.active.map(|active| active.0),
         generations: status
             .generations
@@ -132,6 +177,7 @@ fn backend(status: BackendStatus) -> api::Backend {
         intent: match status.intent {
             Intent::Up => api::Intent::Up,
             Intent::Drain => api::Intent::Drain,
+            Intent::Down => api::Intent::Down,
         },
         ready: status.ready,
         sessions: status.sessions,
@@ -141,12 +187,27 @@ fn backend(status: BackendStatus) -> api::Backend {
     }
 }
 
-fn event(entry: Entry) -> Event {
+fn event(entry: EventRecord) -> Event {
     Event {
         at: entry.at,
         kind: entry.kind,
         service: entry.service,
         generation: entry.generation.map(|number| number.0),
         text: entry.text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_durable_is_told() {
+        let bindings = |why: Option<&str>| DurabilityStatus { why: why.map(str::to_owned), ..Default::default() };
+        assert_eq!(durability(true, &bindings(None)), None);
+        assert_eq!(durability(true, &bindings(Some("the disk is full"))).as_deref(), Some("the disk is full"));
+        let record = durability(false, &bindings(None)).unwrap();
+        assert!(record.starts_with("the state cannot be written"), "{record}");
+        assert_eq!(durability(false, &bindings(Some("full"))).unwrap(), format!("full; {record}"));
     }
 }

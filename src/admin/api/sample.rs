@@ -59,14 +59,23 @@ pub(crate) fn status() -> Status {
         config_file: "/etc/tidegate/tidegate.toml".to_owned(),
         loaded_at: at(180_000),
         reload_error: None,
+        state_place: "/var/lib/tidegate".to_owned(),
         durable: true,
+        durability: None,
+        undurable: 0,
+        recovered: None,
+        sessions_lost: 0,
+        log_bytes: 1 << 20,
+        snapshot_bytes: 1 << 19,
         unsure: false,
+        unsure_until: None,
         sessions: 1_221,
         unconfirmed: 4,
         connections: 87,
     };
     let mut generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
     generations[1].unconfirmed = 4;
-    let app = Service { name: ServiceName::new("app"), in_file: true, active: Some(8), generations };
+    let app =
+        Service { name: ServiceName::new("app"), in_file: true, maintenance: false, active: Some(8), generations };
     Status { gateway, services: vec![app] }
 }
