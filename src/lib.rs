@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | roof | [`daemon`] | assembly, start and stop order |
 //! | 5 | [`admin`] | REST API, auth |
-//! | 5 | [`cli`] | arguments, one file per verb, printing; a client of the admin API |
+//! | 5 | [`cli`] | arguments, one file per verb, printing; a client of the admin API; looks at state directories |
 //! | 5 | [`demo`] | the demo application of README and tests |
 //! | 4 | [`proxy`] | a request's whole path: pipeline, assign, forward, respond, tunnel, errors to replies |
 //! | 4 | [`control`] | the only writer of the roster: loop, handle, effects, reload, hooks |
@@ -15,7 +15,7 @@
 //! | 3 | [`health`] | probes: is a backend ready |
 //! | 2 | [`fleet`] | services, generations, backends, gate, balance, events, roster, view |
 //! | 2 | [`session`] | identify, learn, table, binding, expiry |
-//! | 2 | [`store`] | records that outlive the process: state directory, memory |
+//! | 2 | [`store`] | records that outlive the process: state directory, log of bindings, events, memory |
 //! | 1 | [`wire`] | what both sides of a proxy share: the borrowed head, framing, forwarded fields |
 //! | 1 | [`record`] | versioned facts made of ids and numbers only |
 //! | 1 | [`config`] | the TOML file: raw, check, model, diff |

@@ -1,9 +1,9 @@
 //! The executable: arguments in, an exit code out.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use tidegate::cli::{self, Exit, Failure, Verbs};
+use tidegate::config::Selection;
 use tidegate::daemon::{self, RunError};
 
 /// Gives memory back to the system by a thread of its own some seconds after it was freed.
@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     cli::execute(cli::parse(), Verbs { run, demo }).into()
 }
 
-fn run(path: &Path) -> Result<(), Failure> {
-    daemon::run(path).map_err(|error| match error {
+fn run(selection: &Selection) -> Result<(), Failure> {
+    daemon::run(selection).map_err(|error| match error {
         RunError::Config(report) => Failure::report(&report),
         error => Failure::new(Exit::Failed, error),
     })

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
+use crate::config::Profile;
+
 /// Reads the program's arguments; ends the program itself on `--help`, `--version` and mistakes (code 2).
 pub fn parse() -> Command {
     Program::parse().command
@@ -28,19 +30,17 @@ pub(super) struct Program {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Run the gateway. SIGHUP reloads the file, SIGTERM drains and ends
-    Run {
-        /// The configuration [default: /etc/tidegate/tidegate.toml, then config/tidegate.toml]
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
-    /// Say whether a configuration makes sense, with all its faults
-    Check {
-        /// The configuration [default: /etc/tidegate/tidegate.toml, then config/tidegate.toml]
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    Run(ConfigArguments),
+    /// Say whether a configuration makes sense, with all its faults, and what was read
+    Check(ConfigArguments),
     /// Show services, generations and backends of the running gateway
     Status(StatusArguments),
+    /// Look at what a gateway keeps on the disk, be it running or not
+    State {
+        /// What to do with it
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Run a small stateful web application to try the gateway with
     DemoApp {
         /// The port on which it listens
@@ -55,16 +55,51 @@ pub enum Command {
     },
 }
 
+/// Which configuration is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArguments {
+    /// The gateway's configuration [default: /etc/tidegate/tidegate.toml, then config/tidegate.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Lay FILE.NAME.toml, which stands beside FILE.toml, over it [default: TIDEGATE_PROFILE, if that is set]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
+}
+
+/// What `state` can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum StateCommand {
+    /// Show what is there: sessions by backend, records, files, damage. Reads only
+    Inspect(StateArguments),
+    /// Say whether everything is as it was written; the code is 1 if not. Reads only
+    Verify(StateArguments),
+    /// Replace the log of bindings by one snapshot. Refused while a gateway runs on it
+    Compact(StateArguments),
+}
+
+/// Arguments of `state`.
+#[derive(Debug, Args)]
+pub struct StateArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Names the state directory
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The state directory, instead of the configuration's
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "profile"])]
+    pub state: Option<PathBuf>,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     /// Print what the admin API answers, as JSON
     #[arg(long)]
     pub json: bool,
-    /// The gateway's configuration, which names the admin address and the token
-    /// [default: /etc/tidegate/tidegate.toml, then config/tidegate.toml]
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Names the admin address and the token
+    #[command(flatten)]
+    pub config: ConfigArguments,
     /// The admin address, as host:port, instead of the configuration's
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN")]
     pub admin: Option<String>,

@@ -1,24 +1,25 @@
 //! The command line.
 //!
 //! Decides: which verb is meant, where its file, address and token are, how its answer looks, and with which code the program exits.
-//! Floor 5: imports `config`, `clock` and the types of `admin::api`. Never touches a running gateway but through its admin API.
-//! In: arguments, environment, a configuration file. Out: text or JSON on standard output, errors on standard error, an [`Exit`].
+//! Floor 5: imports `config`, `clock`, the types of `admin::api`, and `store` for the files of a gateway that need not run. Never touches a running gateway but through its admin API.
+//! In: arguments, environment, a configuration file, a state directory. Out: text or JSON on standard output, errors on standard error, an [`Exit`].
 //! Invariants: standard output carries answers only; colours on a terminal only and never with `NO_COLOR`; no token is printed.
 
 mod arguments;
 mod client;
+mod state;
 mod status;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use arguments::{Command, StatusArguments, parse};
+pub use arguments::{Command, ConfigArguments, StateArguments, StateCommand, StatusArguments, parse};
 
 use crate::config::report::Report;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Origin, Profile, Selection};
 
 /// Where the file is looked for unless `--config` names it, in this order.
 const CONFIG_PLACES: [&str; 2] = ["/etc/tidegate/tidegate.toml", "config/tidegate.toml"];
@@ -68,7 +69,7 @@ impl Failure {
 #[derive(Clone, Copy, Debug)]
 pub struct Verbs {
     /// Runs the gateway until it is told to stop.
-    pub run: fn(&Path) -> Result<(), Failure>,
+    pub run: fn(&Selection) -> Result<(), Failure>,
     /// Runs the demo application on an address, as a generation.
     pub demo: fn(SocketAddr, u64) -> Result<(), Failure>,
 }
@@ -76,9 +77,10 @@ pub struct Verbs {
 /// Does what the command says.
 pub fn execute(command: Command, verbs: Verbs) -> Exit {
     let outcome = match command {
-        Command::Run { config } => place(config).and_then(|path| (verbs.run)(&path)),
-        Command::Check { config } => place(config).and_then(|path| check(&path)),
+        Command::Run(config) => selection(config).and_then(|selection| (verbs.run)(&selection)),
+        Command::Check(config) => selection(config).and_then(|selection| check(&selection)),
         Command::Status(arguments) => status::status(arguments),
+        Command::State { command } => state::state(command),
         Command::DemoApp { port, generation, address } => (verbs.demo)(SocketAddr::new(address, port), generation),
     };
     match outcome {
@@ -91,15 +93,15 @@ pub fn execute(command: Command, verbs: Verbs) -> Exit {
     }
 }
 
-fn check(path: &Path) -> Result<(), Failure> {
-    let loaded = load(path)?;
+fn check(selection: &Selection) -> Result<(), Failure> {
+    let loaded = config::load(selection).map_err(|report| Failure::report(&report))?;
     if !loaded.warnings.is_empty() {
         _ = writeln!(io::stderr(), "{}", loaded.warnings.render(wants_colours(&io::stderr())));
     }
-    print(&format!("{}\n", summary(path, &loaded)))
+    print(&format!("{}\n", summary(&loaded)))
 }
 
-fn summary(path: &Path, loaded: &Loaded) -> String {
+fn summary(loaded: &Loaded) -> String {
     let addresses: Vec<String> = loaded.model.gateway.listen.iter().map(SocketAddr::to_string).collect();
     let names: Vec<&str> = loaded.model.services.iter().map(|service| service.name.as_str()).collect();
     let services = match names.as_slice() {
@@ -112,11 +114,43 @@ fn summary(path: &Path, loaded: &Loaded) -> String {
         1 => ", 1 warning".to_owned(),
         count => format!(", {count} warnings"),
     };
-    format!("{}: OK, {services} on {}{warnings}", path.display(), addresses.join(", "))
+    let reading = &loaded.reading;
+    let mut summary = format!("{}: OK, {services} on {}{warnings}", reading.file, addresses.join(", "));
+    let mut line = |what: &str, names: &[String]| {
+        if !names.is_empty() {
+            summary.push_str(&format!("\n  {what}: {}", names.join(", ")));
+        }
+    };
+    line("included", &reading.included);
+    line("laid over", reading.overlay.as_slice());
+    line("variables from", &reading.variables_files);
+    let environment: Vec<String> = reading
+        .variables
+        .iter()
+        .filter_map(|(name, origin)| match origin {
+            Origin::Environment { over: None } => Some(name.clone()),
+            Origin::Environment { over: Some(place) } => Some(format!("{name} (which goes before {place})")),
+            Origin::File(_) | Origin::Default => None,
+        })
+        .collect();
+    line("from the environment of this command", &environment);
+    if !environment.is_empty() {
+        summary.push_str("\n  a running gateway has the environment of its start; what is to change by SIGHUP belongs into an `env_file`");
+    }
+    summary
 }
 
-fn load(path: &Path) -> Result<Loaded, Failure> {
-    config::load(path).map_err(|report| Failure::report(&report))
+/// The file and the profile that are meant.
+fn selection(arguments: ConfigArguments) -> Result<Selection, Failure> {
+    let profile = match (arguments.profile, std::env::var_os("TIDEGATE_PROFILE")) {
+        (None, Some(name)) if !name.is_empty() => Some(profile(&name.to_string_lossy())?),
+        (named, _) => named,
+    };
+    Ok(Selection { file: place(arguments.config)?, profile })
+}
+
+fn profile(name: &str) -> Result<Profile, Failure> {
+    name.parse().map_err(|error| Failure::new(Exit::Usage, format!("TIDEGATE_PROFILE: {error}")))
 }
 
 /// The file that is meant.

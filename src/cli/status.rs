@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::admin::api::{BadToken, Status, Token};
 use crate::cli::arguments::StatusArguments;
-use crate::cli::{Exit, Failure, client, place, print, table, wants_colours};
+use crate::cli::{Exit, Failure, client, print, selection, table, wants_colours};
 use crate::config;
 use crate::config::model::{Gateway, StatePlace};
 
@@ -45,15 +45,16 @@ fn target(arguments: StatusArguments, environment: Option<String>) -> Result<(St
     match (arguments.admin, token) {
         (Some(address), Some(token)) => Ok((address, token)),
         (address, token) => {
-            let path = place(arguments.config)?;
-            let gateway = config::load_gateway(&path).map_err(|report| Failure::report(&report))?;
+            let selection = selection(arguments.config)?;
+            let path = &selection.file;
+            let gateway = config::load_gateway(&selection).map_err(|report| Failure::report(&report))?;
             let address = match address {
                 Some(address) => address,
-                None => admin_address(&gateway, &path)?,
+                None => admin_address(&gateway, path)?,
             };
             let token = match token {
                 Some(token) => token,
-                None => Token::read(&token_place(&gateway, &path)?).map_err(bad_token)?,
+                None => Token::read(&token_place(&gateway, path)?).map_err(bad_token)?,
             };
             Ok((address, token))
         }

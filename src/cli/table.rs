@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::admin::api::{Gateway, Generation, Intent, Service, Status};
 use crate::fleet::lifecycle::Lifecycle;
 
-const WIDTH: u16 = 80;
+pub(super) const WIDTH: u16 = 80;
 /// Retired generations that are shown; of the others their number. `--json` has them all.
 const RETIRED: usize = 3;
 /// Backends of a generation that are shown.
@@ -17,7 +17,7 @@ const BACKENDS: usize = 8;
 
 /// The whole text.
 pub(super) fn render(status: &Status, colours: bool) -> String {
-    let mut out = head(&status.gateway);
+    let mut out = head(&status.gateway, colours);
     if status.services.is_empty() {
         out.push_str("\nno service is configured\n");
     }
@@ -29,12 +29,13 @@ pub(super) fn render(status: &Status, colours: bool) -> String {
     out
 }
 
-fn head(gateway: &Gateway) -> String {
+fn head(gateway: &Gateway, colours: bool) -> String {
     let Gateway { version, pid, state, sessions, connections, .. } = gateway;
     let mut out = format!("tidegate {version}, {state} for {}, process {pid}\n", span(gateway.uptime_seconds));
     let age = age(gateway.loaded_at, gateway.now);
     // Writing to a text does not fail.
     _ = writeln!(out, "configuration {}, loaded {age} ago", gateway.config_file);
+    durability(&mut out, gateway, colours);
     _ = writeln!(out, "{}, {}", count(*sessions, "session"), count(*connections, "connection"));
     if let Some(error) = &gateway.reload_error {
         out.push_str("! the last SIGHUP changed nothing:\n");
@@ -42,18 +43,60 @@ fn head(gateway: &Gateway) -> String {
             _ = writeln!(out, "    {line}");
         }
     }
-    if gateway.unsure {
-        out.push_str("! unsure: sessions may be open that this process does not know, so nothing retires yet\n");
-    }
-    if !gateway.durable {
-        out.push_str("! not durable: a restart would not know generations and intents as they are now\n");
-    }
     out
+}
+
+/// Where the state is, and whether a crash would cost something.
+fn durability(out: &mut String, gateway: &Gateway, colours: bool) {
+    let place = if gateway.state_place.is_empty() { String::new() } else { format!(" {}", gateway.state_place) };
+    let bindings = match gateway.log_bytes + gateway.snapshot_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of bindings", size(bytes)),
+    };
+    _ = writeln!(out, "state{place}, {}durable{bindings}", if gateway.durable { "" } else { "not " });
+    if let Some(recovered) = &gateway.recovered {
+        let lost = match recovered.lost {
+            0 => String::new(),
+            lost => format!(", {lost} lost: generation or backend gone"),
+        };
+        _ = writeln!(out, "recovered {} at the start{lost}", count(recovered.sessions, "session"));
+    }
+    let mut alarm = |text: &str| {
+        let (on, off) = if colours { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+        for line in wrapped("! ", text) {
+            _ = writeln!(out, "{on}{line}{off}");
+        }
+    };
+    match (gateway.durable, &gateway.durability) {
+        (true, None) => {}
+        (true, Some(why)) => alarm(why),
+        (false, Some(why)) => alarm(&format!("not durable: {why}")),
+        (false, None) => alarm("not durable: a restart would not know sessions and generations as they are now"),
+    }
+    if gateway.undurable > 0 {
+        let went = count(gateway.undurable, "answer");
+        alarm(&format!("{went} went out before the session was durable: the disk was too slow"));
+    }
+    if gateway.sessions_lost > 0 {
+        alarm(&format!("{} lost since the start, with their backends", count(gateway.sessions_lost, "session")));
+    }
+    if gateway.recovered.as_ref().is_some_and(|recovered| !recovered.complete) {
+        alarm("the log of bindings was not whole at the start: sessions may be missing");
+    }
+    if gateway.unsure {
+        let until = gateway.unsure_until.map(|until| format!(" for another {}", age(gateway.now, until)));
+        let until = until.unwrap_or_default();
+        alarm(&format!(
+            "unsure{until}: sessions may be open that this process does not know; meanwhile it adopts unknown ids and \
+             retires no generation that was there before the start"
+        ));
+    }
 }
 
 fn title(service: &Service) -> String {
     let state = match service.active {
         _ if !service.in_file => "not in the file any more, serves its open sessions".to_owned(),
+        _ if service.maintenance => "maintenance, new sessions are turned away".to_owned(),
         Some(number) => format!("new sessions go to generation {number}"),
         None => "no generation is active yet".to_owned(),
     };
@@ -63,8 +106,7 @@ fn title(service: &Service) -> String {
 fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
     let retired = |generation: &&Generation| generation.state == Lifecycle::Retired;
     let hidden = service.generations.iter().filter(retired).count().saturating_sub(RETIRED);
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    let mut table = plain();
     table.set_header(["GENERATION", "STATE", "SINCE", "SESSIONS", "REQUESTS", "TUNNELS", "BACKENDS"]);
     let mut seen = 0;
     for generation in &service.generations {
@@ -131,12 +173,53 @@ fn backends(generation: &Generation) -> String {
     lines.join("\n")
 }
 
-fn number(value: u64) -> Cell {
+/// A table without lines, as wide as the text.
+pub(super) fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table
+}
+
+/// Its lines, without blanks at their ends.
+pub(super) fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+pub(super) fn number(value: u64) -> Cell {
     Cell::new(value).set_alignment(CellAlignment::Right)
 }
 
-fn count(value: u64, noun: &str) -> String {
+pub(super) fn count(value: u64, noun: &str) -> String {
     format!("{value} {noun}{}", if value == 1 { "" } else { "s" })
+}
+
+/// Lines of words, the first behind `mark`, the others below its text.
+pub(super) fn wrapped(mark: &str, text: &str) -> Vec<String> {
+    let mut lines = vec![mark.to_owned()];
+    let blank = " ".repeat(mark.chars().count());
+    let mut fresh = true;
+    for word in text.split_whitespace() {
+        let length = |line: &String| line.chars().count() + usize::from(!fresh) + word.chars().count();
+        if !fresh && lines.last().is_some_and(|line| length(line) > usize::from(WIDTH)) {
+            lines.push(blank.clone());
+            fresh = true;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if fresh { "" } else { " " });
+            line.push_str(word);
+            fresh = false;
+        }
+    }
+    lines
+}
+
+/// In the largest unit that leaves no more than four digits.
+pub(super) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
+        None => count(bytes, "byte"),
+    }
 }
 
 fn age(since: Timestamp, now: Timestamp) -> String {
@@ -144,7 +227,7 @@ fn age(since: Timestamp, now: Timestamp) -> String {
 }
 
 /// The two largest units of a time.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match seconds {
         0..60 => format!("{seconds}s"),

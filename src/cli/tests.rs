@@ -7,7 +7,7 @@ use super::*;
 
 /// Verbs that tell what they were called with.
 const VERBS: Verbs = Verbs {
-    run: |path| Err(Failure::new(Exit::Failed, format!("ran {}", path.display()))),
+    run: |selection| Err(Failure::new(Exit::Failed, format!("ran {selection}"))),
     demo: |address, generation| Err(Failure::new(Exit::Unreachable, format!("demo {address} {generation}"))),
 };
 
@@ -22,13 +22,28 @@ fn the_definition_is_sound() {
 
 #[test]
 fn every_verb_is_understood() {
-    assert!(matches!(parsed("tidegate run"), Ok(Command::Run { config: None })));
+    assert!(matches!(parsed("tidegate run"), Ok(Command::Run(ConfigArguments { config: None, profile: None }))));
     assert!(
-        matches!(parsed("tidegate run -c x.toml"), Ok(Command::Run { config: Some(path) }) if path.ends_with("x.toml"))
+        matches!(parsed("tidegate run -c x.toml"), Ok(Command::Run(ConfigArguments { config: Some(path), .. })) if path.ends_with("x.toml"))
     );
-    assert!(matches!(parsed("tidegate check --config x.toml"), Ok(Command::Check { config: Some(_) })));
+    assert!(matches!(
+        parsed("tidegate check --config x.toml --profile dev"),
+        Ok(Command::Check(ConfigArguments { config: Some(_), profile: Some(_) }))
+    ));
     let status = parsed("tidegate status --json --admin 127.0.0.1:9180 --token-file t");
-    assert!(matches!(status, Ok(Command::Status(StatusArguments { json: true, config: None, .. }))));
+    assert!(matches!(
+        status,
+        Ok(Command::Status(StatusArguments { json: true, config: ConfigArguments { config: None, .. }, .. }))
+    ));
+    for (text, json, path) in [("inspect --json --state s", true, Some("s")), ("verify -c a.toml", false, None)] {
+        let Ok(Command::State { command: StateCommand::Inspect(found) | StateCommand::Verify(found) }) =
+            parsed(&format!("tidegate state {text}"))
+        else {
+            panic!("{text} was not understood");
+        };
+        assert_eq!((found.json, found.state), (json, path.map(PathBuf::from)), "{text}");
+    }
+    assert!(matches!(parsed("tidegate state compact"), Ok(Command::State { command: StateCommand::Compact(_) })));
     let Ok(Command::DemoApp { port, generation, address }) = parsed("tidegate demo-app --port 8801 --generation 1")
     else {
         panic!("demo-app was not understood");
@@ -38,6 +53,10 @@ fn every_verb_is_understood() {
         "tidegate",
         "tidegate fly",
         "tidegate run --confg x",
+        "tidegate run --profile ../x",
+        "tidegate run --profile=",
+        "tidegate state",
+        "tidegate state compact --state s --config c",
         "tidegate demo-app --port 1",
         "tidegate demo-app --port 70000 --generation 1",
     ] {
@@ -49,15 +68,15 @@ fn every_verb_is_understood() {
 fn verbs_end_with_their_own_code() {
     let place = tempfile::TempDir::new().unwrap();
     let file = place.path().join("a.toml");
-    let config = || Some(file.clone());
-    assert_eq!(execute(Command::Run { config: config() }, VERBS), Exit::Failed, "`run` reads its file itself");
+    let config = || ConfigArguments { config: Some(file.clone()), profile: None };
+    assert_eq!(execute(Command::Run(config()), VERBS), Exit::Failed, "`run` reads its file itself");
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     assert_eq!(execute(Command::DemoApp { port: 1, generation: 2, address }, VERBS), Exit::Unreachable);
-    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Usage, "there is no file");
+    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Usage, "there is no file");
     std::fs::write(&file, "[gateway]\nlisten = 7\n").unwrap();
-    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Usage);
+    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Usage);
     std::fs::write(&file, "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n").unwrap();
-    assert_eq!(execute(Command::Check { config: config() }, VERBS), Exit::Done);
+    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Done);
 }
 
 #[test]
@@ -67,9 +86,9 @@ fn the_summary_says_what_was_checked() {
     let one = service("app", "session = { header = \"X-Id\" }\n");
     let two = service("shop", "path = \"/shop\"\nsession = { cookie = \"SID\" }\n");
     let loaded = config::parse("a.toml", &one).unwrap();
-    assert_eq!(summary(Path::new("a.toml"), &loaded), "a.toml: OK, the service app on 127.0.0.1:8080");
+    assert_eq!(summary(&loaded), "a.toml: OK, the service app on 127.0.0.1:8080");
     let loaded = config::parse("a.toml", &(one + &two)).unwrap();
     assert_eq!(loaded.warnings.faults().len(), 1, "a cookie without an end rule");
     let expected = "a.toml: OK, 2 services (app, shop) on 127.0.0.1:8080, 1 warning";
-    assert_eq!(summary(Path::new("a.toml"), &loaded), expected);
+    assert_eq!(summary(&loaded), expected);
 }

@@ -5,14 +5,19 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::admin::{self, Source, api};
+use crate::cli::ConfigArguments;
 use crate::config::defaults;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+fn file(path: PathBuf) -> ConfigArguments {
+    ConfigArguments { config: Some(path), profile: None }
+}
+
 fn arguments(admin: Option<&str>, token_file: Option<&Path>) -> StatusArguments {
     StatusArguments {
         json: false,
-        config: Some(PathBuf::from("/no/such/file.toml")),
+        config: file("/no/such/file.toml".into()),
         admin: admin.map(str::to_owned),
         token_file: token_file.map(Path::to_owned),
     }
@@ -42,7 +47,7 @@ fn the_file_leads_to_both() {
         "[gateway]\nadmin = \"127.0.0.1:9190\"\nstate = {state:?}\n[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n"
     );
     std::fs::write(&file, text).unwrap();
-    let typed = StatusArguments { config: Some(file), ..arguments(None, None) };
+    let typed = StatusArguments { config: self::file(file), ..arguments(None, None) };
     let (address, token) = target(typed, None).unwrap();
     assert_eq!((address.as_str(), token.reveal()), ("127.0.0.1:9190", TOKEN));
 }

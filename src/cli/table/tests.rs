@@ -1,5 +1,5 @@
 use super::*;
-use crate::admin::api::sample;
+use crate::admin::api::{Recovered, sample};
 use crate::ids::{BackendName, ServiceName};
 
 #[test]
@@ -7,6 +7,7 @@ fn a_service_with_two_generations() {
     let expected = "\
 tidegate 0.1.0, running for 2d 3h, process 4242
 configuration /etc/tidegate/tidegate.toml, loaded 1h 0m ago
+state /var/lib/tidegate, durable, 1.5 MiB of bindings
 1221 sessions, 87 connections
 
 app: new sessions go to generation 8
@@ -32,7 +33,11 @@ fn what_is_wrong_is_said() {
     let mut status = sample::status();
     status.gateway.reload_error = Some("tidegate.toml:3:1: unknown key\n  write `listen`".to_owned());
     status.gateway.unsure = true;
+    status.gateway.unsure_until = Some(sample::at(184_200));
     status.gateway.durable = false;
+    status.gateway.durability = Some("the disk is full".to_owned());
+    status.gateway.undurable = 1;
+    status.gateway.recovered = Some(Recovered { sessions: 1_204, lost: 12, complete: false });
     let service = &mut status.services[0];
     service.active = None;
     service.generations[0].state = Lifecycle::Failed;
@@ -41,14 +46,25 @@ fn what_is_wrong_is_said() {
     let text = render(&status, false);
     for wanted in [
         "! the last SIGHUP changed nothing:\n    tidegate.toml:3:1: unknown key\n      write `listen`\n",
-        "! unsure: ",
-        "! not durable: ",
+        "state /var/lib/tidegate, not durable",
+        "! unsure for another 10m 0s: ",
+        "! not durable: the disk is full\n",
+        "recovered 1204 sessions at the start, 12 lost: generation or backend gone\n",
+        "! the log of bindings was not whole",
+        "! 1 answer went out before",
         "app: no generation is active yet\n",
         " ! 8: 127.0.0.1:8808 refused the connection\n",
         " ! 7 ends by force in 1m 30s\n",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
     }
+    assert!(text.lines().all(|line| line.chars().count() <= usize::from(WIDTH)), "{text}");
+    let red = render(&status, true);
+    assert!(red.contains("\x1b[31m! not durable: the disk is full\x1b[0m\n"), "{red}");
+    // What is in the way of a snapshot alone is no loss.
+    status.gateway.durable = true;
+    assert!(render(&status, false).contains(", durable, 1.5 MiB of bindings\nrecovered"));
+    assert!(render(&status, false).contains("\n! the disk is full\n"));
     status.services[0].in_file = false;
     assert!(render(&status, false).contains("app: not in the file any more, serves its open sessions\n"));
 }
@@ -144,4 +160,36 @@ fn a_backend_with_a_name_shows_its_address() {
     service.name = ServiceName::new("named");
     service.generations[1].backends[0].name = BackendName::new("left");
     assert!(table(service).contains("left 127.0.0.1:8807"));
+}
+
+#[test]
+fn sentences_are_wrapped_between_words() {
+    let text = "a path/that/is/longer/than/the/whole/width/of/the/terminal/for/which/all/of/this/is/made end of it";
+    assert_eq!(
+        wrapped("! ", text),
+        [
+            "! a",
+            "  path/that/is/longer/than/the/whole/width/of/the/terminal/for/which/all/of/this/is/made",
+            "  end of it"
+        ]
+    );
+    let words = "word ".repeat(40);
+    let lines = wrapped("! ", &words);
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.len() <= usize::from(WIDTH)), "{lines:?}");
+    assert_eq!(lines.concat().matches("word").count(), 40);
+}
+
+#[test]
+fn sizes() {
+    for (bytes, text) in [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1_023, "1023 bytes"),
+        (1_536, "1.5 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+    ] {
+        assert_eq!(size(bytes), text);
+    }
 }
