@@ -86,6 +86,40 @@ async fn a_start_that_cannot_know_the_sessions_retires_nothing_that_was_there() 
     assert_eq!(asked(&gateway).await, "2");
 }
 
+/// What `GET /v1/events` lists, oldest first: moment and sentence.
+async fn events(gateway: &Gateway) -> Vec<(String, String)> {
+    let answer = gateway.admin("/v1/events").await.unwrap().json();
+    let text = |event: &serde_json::Value, key: &str| event[key].as_str().unwrap().to_owned();
+    answer["events"].as_array().unwrap().iter().map(|event| (text(event, "at"), text(event, "text"))).collect()
+}
+
+#[tokio::test]
+async fn events_of_former_runs_are_listed_after_a_restart_and_after_a_kill() {
+    let (one, two) = (App::start("1", 1).await, App::start("2", 2).await);
+    let mut gateway = Gateway::ready(File::new([Service::app().backends([one.address])])).await;
+    gateway.reload([Service::app().backends([two.address])]).await;
+    gateway.active(2).await;
+    let mut before = events(&gateway).await;
+    assert!(before.iter().any(|(_, text)| text.contains("app@2")), "{before:?}");
+    let (folder, file) = gateway.stop().await;
+    let mut gateway = Gateway::start_in(folder, file.clone()).await;
+    let after = events(&gateway).await;
+    assert_eq!(after[..before.len()], before, "{after:?}");
+    // What a kill interrupts may miss the file; a rejected file is an event that is written a moment later.
+    gateway.write(file.clone().set("threads", 0));
+    gateway.hup().await.unwrap_err();
+    before = events(&gateway).await;
+    eventually("the events are in their file", async || {
+        let text = fs::read_to_string(gateway.folder().join("state/events")).unwrap();
+        if text.lines().count() == before.len() { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let (folder, _) = gateway.kill();
+    let gateway = Gateway::start_in(folder, file).await;
+    let after = events(&gateway).await;
+    assert_eq!(after[..before.len()], before, "{after:?}");
+}
+
 #[tokio::test]
 async fn two_gateways_cannot_share_a_state() {
     let app = App::start("a", 1).await;

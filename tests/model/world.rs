@@ -7,13 +7,13 @@ use std::time::Duration;
 use loom::thread;
 use tidegate::clock::Clock;
 use tidegate::config::model::{Address, SessionRules};
-use tidegate::fleet::backend::{Backend, Lifetimes, Load};
+use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::{Gate, Lease};
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
 use tidegate::session::table::{Bind, Closing, Pin, Table};
-use tidegate::sync::atomic::{AtomicU64, Ordering};
+use tidegate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) const IDLE: u64 = 2;
 pub(crate) const AGE: u64 = 7;
@@ -132,12 +132,15 @@ impl World {
             generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
             name: BackendName::new("b"),
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
+            prefix: None,
             gate,
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            named: AtomicBool::new(false),
+            reach: Reach::default(),
             load: Load::new(1),
         });
         reaper.slot.set((Arc::downgrade(&self.slots), backend.slot)).expect("set once");

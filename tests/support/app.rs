@@ -128,6 +128,11 @@ impl App {
         self.state.sessions.lock().unwrap().len()
     }
 
+    /// Their ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.state.sessions.lock().unwrap().keys().cloned().collect()
+    }
+
     pub(crate) fn has_session(&self, id: &str) -> bool {
         self.state.sessions.lock().unwrap().contains_key(id)
     }
@@ -262,6 +267,11 @@ fn with(mut answer: Answer, fields: &[(&'static str, &str)]) -> Answer {
 
 async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
+    // Versions of an application inside one process.
+    let path = match path.strip_prefix("/app-") {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]).to_owned(),
+        None => path,
+    };
     let query = request.uri().query().unwrap_or_default().to_owned();
     let id = state.session(request.headers());
     let logout = |fields: &[(&'static str, &str)]| match &id {

@@ -25,6 +25,8 @@ pub(crate) fn free_address() -> SocketAddr {
 pub(crate) struct File {
     gateway: BTreeMap<String, String>,
     services: Vec<Service>,
+    /// Put before the first table.
+    pub(crate) head: String,
     /// Appended as it is.
     pub(crate) tail: String,
 }
@@ -45,7 +47,7 @@ impl File {
             ("shutdown_timeout", "\"40s\"".to_owned()),
         ];
         let gateway = gateway.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        Self { gateway, services: services.into_iter().collect(), tail: String::new() }
+        Self { gateway, services: services.into_iter().collect(), head: String::new(), tail: String::new() }
     }
 
     /// Sets a key of `[gateway]` to a TOML value.
@@ -66,6 +68,7 @@ impl File {
 
 impl Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head)?;
         writeln!(f, "[gateway]")?;
         for (key, value) in &self.gateway {
             writeln!(f, "{key} = {value}")?;

@@ -1,5 +1,6 @@
 //! The built gateway as a process of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::file::File;
 use super::status::Status;
 use super::wait::eventually;
@@ -44,14 +46,37 @@ impl Gateway {
 
     /// Starts it in a folder that has been used before and waits until it answers.
     pub(crate) async fn start_in(folder: TempDir, file: File) -> Self {
-        let mut gateway = Self::spawn(file, folder);
+        Self::start_on(None, folder, file).await
+    }
+
+    /// The same, with its state on this disk.
+    pub(crate) async fn start_on(disk: Option<&Disk>, folder: TempDir, file: File) -> Self {
+        let mut gateway = Self::spawn(disk, folder, file);
         gateway.serving().await;
         gateway
     }
 
-    fn spawn(file: File, folder: TempDir) -> Self {
+    /// Starts it and waits for nothing.
+    pub(crate) fn spawn(disk: Option<&Disk>, folder: TempDir, file: File) -> Self {
+        let environment = disk.map(|disk| disk.environment(&folder.path().join("state"))).unwrap_or_default();
+        Self::spawn_with(environment, folder, file)
+    }
+
+    /// Starts it with variables and waits until it answers.
+    pub(crate) async fn start_with(variables: &[(&str, &str)], folder: TempDir, file: File) -> Self {
+        let mut gateway = Self::spawn_with(variables.to_vec(), folder, file);
+        gateway.serving().await;
+        gateway
+    }
+
+    fn spawn_with(
+        environment: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+        folder: TempDir,
+        file: File,
+    ) -> Self {
         write(folder.path(), &file);
         let child = command(folder.path(), "run")
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(append(folder.path(), "stdout"))
             .stderr(append(folder.path(), "stderr"))
@@ -246,7 +271,7 @@ pub(crate) fn run(folder: &Path, verb: &str, file: &File) -> Output {
 pub(crate) fn command(folder: &Path, verb: &str) -> Command {
     let mut command = Command::new(executable());
     command.arg(verb).arg("--config").arg(folder.join("tidegate.toml"));
-    for name in ["RUST_LOG", "TIDEGATE_ADMIN", "TIDEGATE_TOKEN"] {
+    for name in ["RUST_LOG", "TIDEGATE_ADMIN", "TIDEGATE_TOKEN", "TIDEGATE_PROFILE"] {
         command.env_remove(name);
     }
     command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").current_dir(folder);

@@ -8,21 +8,25 @@
 
 mod app;
 mod browser;
+pub(crate) mod disk;
 mod file;
 pub(crate) mod frames;
 mod gateway;
 pub(crate) mod http2;
 mod raw;
+mod socket;
 mod status;
 mod wait;
 mod wire;
 
 pub(crate) use app::{App, Stream};
 pub(crate) use browser::{Browser, Place, place};
+pub(crate) use disk::Disk;
 pub(crate) use file::{File, Service, free_address};
 pub(crate) use gateway::{Gateway, command, executable, run};
 pub(crate) use http2::{Http2, Reply};
 pub(crate) use raw::Raw;
+pub(crate) use socket::Socket;
 pub(crate) use status::{Backend, Generation, Status};
 pub(crate) use wait::{DEADLINE, eventually, within};
 pub(crate) use wire::{Head, Message, Wire, is_reset};

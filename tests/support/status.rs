@@ -14,7 +14,26 @@ pub(crate) struct Process {
     pub(crate) reload_error: Option<String>,
     pub(crate) sessions: u64,
     pub(crate) connections: u64,
+    pub(crate) unconfirmed: u64,
     pub(crate) durable: bool,
+    /// Why it is not durable.
+    #[serde(default)]
+    pub(crate) durability: Option<String>,
+    /// Answers that went out before what they said was durable.
+    #[serde(default)]
+    pub(crate) undurable: Option<u64>,
+    pub(crate) unsure: bool,
+    pub(crate) sessions_lost: u64,
+    #[serde(default)]
+    pub(crate) recovered: Option<Recovered>,
+}
+
+/// What the start found in the log of bindings.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Recovered {
+    pub(crate) sessions: u64,
+    pub(crate) lost: u64,
+    pub(crate) complete: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +66,22 @@ pub(crate) struct Backend {
 }
 
 impl Status {
+    /// The sentence that says why the gateway is not durable.
+    pub(crate) fn why(&self) -> Option<String> {
+        self.gateway.durability.clone().filter(|text| !text.is_empty())
+    }
+
+    /// Sessions that the start found, and those whose generation was gone.
+    pub(crate) fn recovered(&self) -> (u64, u64) {
+        let recovered = self.gateway.recovered.as_ref().expect("status says what was recovered");
+        (recovered.sessions, recovered.lost)
+    }
+
+    /// Sessions that were lost with their backend.
+    pub(crate) fn lost(&self) -> u64 {
+        self.gateway.sessions_lost
+    }
+
     pub(crate) fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
     }
