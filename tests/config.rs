@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate::config::model::{Address, IdPlace, Plan, SameSite, Secure, SessionRules, Source, StatePlace};
+use tidegate::config::model::{Address, HostRule, IdPlace, Plan, SameSite, Secure, SessionRules, Source, StatePlace};
 use tidegate::config::report::Fault;
 use tidegate::config::{Loaded, defaults, diff, keys, load, parse, presets};
 
@@ -115,7 +115,7 @@ fn unreadable_files_say_what_to_do() {
         std::fs::write(&path, bytes).expect("the file can be written");
         path
     };
-    let told = |path: &Path| load(path).expect_err("the file is bad").to_string();
+    let told = |path: &Path| load(&path.into()).expect_err("the file is bad").to_string();
 
     let missing = told(&directory.path().join("missing.toml"));
     assert!(missing.contains("missing.toml: No such file") && missing.contains("help: create it"), "{missing}");
@@ -129,7 +129,7 @@ fn unreadable_files_say_what_to_do() {
     }
     let long = told(&write("long.toml", "# long\n".repeat(200_000).as_bytes()));
     assert!(long.contains("more than 1 MiB"), "{long}");
-    let right = load(&write("right.toml", MINIMAL.as_bytes())).expect("the file is good");
+    let right = load(&write("right.toml", MINIMAL.as_bytes()).as_path().into()).expect("the file is good");
     assert_eq!(right.model, good(MINIMAL).model);
 }
 
@@ -208,8 +208,28 @@ fn collect(value: &toml::Value, path: &str, into: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn rules_of_balancing_are_read() {
+    let rule = |value: &str| good(&format!("{MINIMAL}balance = {value}\n")).model.services[0].balance.to_string();
+    for (value, expected) in [
+        ("\"random_two\"", "random_two"),
+        ("\"round_robin\"", "round_robin"),
+        ("\"least_sessions\"", "least_sessions"),
+        ("\"least_requests\"", "least_requests"),
+        ("{ hash = \"client\" }", "hash of the client's address"),
+        ("{ hash = \"path\", method = \"rendezvous\" }", "hash of the path"),
+        ("{ hash = { query = \"rid\" } }", "hash of the query key rid"),
+        ("{ hash = { header = \"X-User\" } }", "hash of the header x-user"),
+        ("{ hash = { cookie = \"uid\" }, method = \"crc32_modulo\" }", "crc32_modulo of the cookie uid"),
+    ] {
+        assert_eq!(rule(value), expected);
+    }
+    let slow = |value: &str| good(&format!("{MINIMAL}slow_start = {value}\n")).model.services[0].slow_start;
+    assert_eq!(["\"30s\"", "\"0s\"", "\"none\""].map(slow), [Some(Duration::from_secs(30)), None, None]);
+}
+
+#[test]
 fn the_default_file_is_what_the_tour_needs() {
-    let Loaded { model, warnings } = good(DEFAULT);
+    let Loaded { model, warnings, .. } = good(DEFAULT);
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(model.gateway.state, StatePlace::Directory("target/state".into()));
     assert_eq!(model.services[0].session.sources, [Source::of(IdPlace::Cookie("demo_session".to_owned()))]);
@@ -254,6 +274,35 @@ fn values_are_read_to_their_edges() {
     let service = good(&text).model.services[0].clone();
     assert_eq!((service.max_body_size, service.path.as_str()), (None, "/app"));
     assert_eq!(format!("{:?}", service.hosts), r#"[Below("example.com"), Exact("[::1]")]"#);
+}
+
+#[test]
+fn prefixes_and_hosts_are_read_and_told() {
+    let file = |keys: &str| good(&format!("[[service]]\nname = \"app\"\npath = \"/shop/app\"\n{keys}")).model;
+    for (keys, strip, host) in [
+        ("strip_prefix = true", Some("/shop/app"), HostRule::Pass),
+        ("strip_prefix = \"/shop/\"\nhost = \"backend\"", Some("/shop"), HostRule::Backend),
+        ("strip_prefix = false\nhost = \"App.Internal:81\"", None, HostRule::Named("app.internal:81".to_owned())),
+        ("host = \"[::1]:80\"", None, HostRule::Named("[::1]:80".to_owned())),
+        ("host = \"10.0.0.1\"", None, HostRule::Named("10.0.0.1".to_owned())),
+    ] {
+        let service = file(&format!("backends = [\"127.0.0.1:8801\"]\n{keys}")).services[0].clone();
+        assert_eq!((service.strip_prefix.as_deref(), &service.host), (strip, &host), "{keys}");
+    }
+    let at = |prefix: &str| format!("{{ address = \"127.0.0.1:8801\", prefix = \"{prefix}\" }}");
+    let old = file(&format!("ready.path = \"/\"\nbackends = [{}]", at("/app-7/")));
+    let new =
+        file(&format!("ready.path = \"/\"\nstrip_prefix = true\nhost = \"backend\"\nbackends = [{}]", at("/app-8")));
+    let Plan::Numbered(backends) = &old.services[0].plan else { panic!("the shorthand form") };
+    assert_eq!((backends[0].name.as_str(), backends[0].prefix.as_deref()), ("127.0.0.1:8801/app-7", Some("/app-7")));
+    assert_eq!(
+        diff::diff(&old, &new).lines,
+        [
+            "service app: strip_prefix: none -> /shop/app",
+            "service app: host: pass -> backend",
+            "service app: rolls to a new generation, backends 127.0.0.1:8801/app-7 -> 127.0.0.1:8801/app-8",
+        ]
+    );
 }
 
 fn net(text: &str) -> ipnet::IpNet {

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 const HOME: &str = "/usr/share/tomcat10";
 
+/// Two versions of an application in one process.
+const VERSIONS: [&str; 2] = ["app-7", "app-8"];
+
 /// The same application three times: bare, with a rule in the gateway's file, with the filter from the examples.
 const CONTEXTS: [&str; 3] = ["bare", "ruled", "filtered"];
 
@@ -23,6 +26,8 @@ struct Tomcat {
     child: Child,
     base: TempDir,
     address: SocketAddr,
+    /// The context that is asked whether it serves.
+    last: &'static str,
 }
 
 fn compiler(arguments: &[&Path]) -> Command {
@@ -51,7 +56,7 @@ fn require() {
 
 impl Tomcat {
     /// Lays a folder out and starts an instance on it.
-    fn start(name: &str, classes: &Path, filter: &Path) -> Self {
+    fn start(name: &str, contexts: &[&'static str], classes: &Path, filter: &Path) -> Self {
         let base = TempDir::new().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for folder in ["conf", "logs", "temp", "work"] {
@@ -60,13 +65,13 @@ impl Tomcat {
         for file in ["server.xml", "web.xml"] {
             fs::copy(root.join("tests/tomcat").join(file), base.path().join("conf").join(file)).unwrap();
         }
-        for context in CONTEXTS {
+        for context in contexts {
             let folder = base.path().join("webapps").join(context);
             let into = folder.join("WEB-INF/classes");
             fs::create_dir_all(&into).unwrap();
             fs::copy(root.join("tests/tomcat/page.jsp"), folder.join("page.jsp")).unwrap();
             copy(classes, &into);
-            if context == "filtered" {
+            if *context == "filtered" {
                 copy(filter, &into);
             }
         }
@@ -89,13 +94,13 @@ impl Tomcat {
             .stderr(output)
             .spawn()
             .expect("java runs");
-        Self { child, base, address }
+        Self { child, base, address, last: contexts.last().expect("a context") }
     }
 
     async fn ready(&self) {
         eventually("Tomcat serves", async || {
             let mut wire = Wire::connect(self.address).await.map_err(|error| format!("{error}\n{}", self.log()))?;
-            let answer = wire.get("/filtered/logout").await;
+            let answer = wire.get(&format!("/{}/logout", self.last)).await;
             if answer.status() == 200 { Ok(()) } else { Err(format!("{answer:?}\n{}", self.log())) }
         })
         .await;
@@ -187,7 +192,8 @@ async fn servlet_sessions_stay_over_a_roll_and_move_on_after_logout() {
     let (classes, filter) = (folder.path().join("classes"), folder.path().join("filter"));
     compile(&classes, &[root.join("tests/tomcat/SessionServlet.java")]);
     compile(&filter, &[root.join("config/examples/servlet/TidegateSessionFilter.java")]);
-    let (old, new) = (Tomcat::start("old", &classes, &filter), Tomcat::start("new", &classes, &filter));
+    let start = |name| Tomcat::start(name, &CONTEXTS, &classes, &filter);
+    let (old, new) = (start("old"), start("new"));
     old.ready().await;
     new.ready().await;
     let mut gateway = Gateway::ready(File::new(services(&old))).await;
@@ -257,4 +263,70 @@ async fn servlet_sessions_stay_over_a_roll_and_move_on_after_logout() {
     assert_eq!(bare.at("count").await, "old");
     let status = gateway.status().await;
     assert_eq!((status.state("bare", 1), sessions(&status, "bare", 1)), ("detached", 2));
+}
+
+/// What Tomcat says of a context, seen from outside.
+async fn visit(wire: &mut Wire, target: &str, id: Option<&str>) -> Message {
+    let cookie = id.map_or_else(String::new, |id| format!("Cookie: JSESSIONID={id}\r\n"));
+    wire.ask("GET", target, &cookie).await
+}
+
+#[tokio::test]
+async fn two_contexts_of_one_tomcat_are_two_versions() {
+    require();
+    let folder = TempDir::new().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let classes = folder.path().join("classes");
+    compile(&classes, &[root.join("tests/tomcat/SessionServlet.java")]);
+    let tomcat = Tomcat::start("one", &VERSIONS, &classes, &classes);
+    tomcat.ready().await;
+    let service = |versions: &[u64]| {
+        let service = Service::app().set("path", "\"/app\"").session("preset = \"servlet\"");
+        let service = service.set("ready", "{ path = \"/logout\", interval = \"20ms\", timeout = \"40s\" }");
+        versions.iter().fold(service, |service, version| {
+            let backend = format!("[{{ address = \"{}\", prefix = \"/app-{version}\" }}]", tomcat.address);
+            service.generation_of(*version, &backend)
+        })
+    };
+    let mut gateway = Gateway::ready(File::new([service(&[7])])).await;
+    let mut wire = Wire::open(gateway.address).await;
+    let open = async |wire: &mut Wire| {
+        let answer = visit(wire, "/app/start", None).await;
+        let cookie = answer.head.get("set-cookie").unwrap_or_else(|| panic!("no cookie in {answer:?}"));
+        let (id, attributes) = cookie.strip_prefix("JSESSIONID=").unwrap().split_once(';').unwrap();
+        assert_eq!(attributes, " Path=/app; HttpOnly");
+        id.to_owned()
+    };
+    let context = async |wire: &mut Wire, target: &str, id: Option<&str>| {
+        let answer = visit(wire, target, id).await;
+        assert_eq!(answer.status(), 200, "{target}: {answer:?}");
+        answer.json()["context"].as_str().unwrap().to_owned()
+    };
+    let seven = open(&mut wire).await;
+    gateway.sessions(7, 1).await;
+    gateway.reload([service(&[7, 8])]).await;
+    gateway.active(8).await;
+    let eight = open(&mut wire).await;
+    assert_eq!(context(&mut wire, "/app/count", Some(&seven)).await, "/app-7");
+    assert_eq!(context(&mut wire, "/app/count", Some(&eight)).await, "/app-8");
+    // Tomcat's own redirects, and the application's, by cookie and by path.
+    for id in [&seven, &eight] {
+        let answer = visit(&mut wire, "/app", Some(id)).await;
+        assert_eq!((answer.status(), answer.head.get("location")), (302, Some("/app/")), "{answer:?}");
+        let answer = visit(&mut wire, "/app/away", Some(id)).await;
+        assert_eq!((answer.status(), answer.head.get("location")), (302, Some("/app/count?x=/app")), "{answer:?}");
+        let answer = visit(&mut wire, &format!("/app/away;jsessionid={id}"), None).await;
+        assert_eq!(answer.head.get("location"), Some(format!("/app/count;jsessionid={id}?x=/app").as_str()));
+    }
+    assert_eq!(context(&mut wire, &format!("/app/count;jsessionid={seven}"), None).await, "/app-7");
+    assert_eq!(context(&mut wire, "/app/logout", None).await, "/app-8");
+    // Tomcat takes the parameter off before it looks at the dots: the neighbour would answer.
+    for way in ["/app/../app-7/logout", "/app/..;x/app-7/logout", "/app/%2e%2e/app-7/logout"] {
+        assert_eq!(visit(&mut wire, way, None).await.status(), 400, "{way}");
+    }
+    // The id changes at the login within its context.
+    let answer = visit(&mut wire, "/app/login", Some(&seven)).await;
+    assert_eq!(answer.json()["context"], "/app-7");
+    gateway.sessions(7, 1).await;
+    gateway.sessions(8, 1).await;
 }

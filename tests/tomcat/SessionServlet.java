@@ -6,7 +6,7 @@ import jakarta.servlet.http.HttpSession;
 import java.io.IOException;
 
 /** An application that does with sessions what servlet applications do. */
-@WebServlet({"/start", "/login", "/count", "/logout", "/renew"})
+@WebServlet({"/start", "/login", "/count", "/logout", "/renew", "/away"})
 public class SessionServlet extends HttpServlet {
     private static final long serialVersionUID = 1;
 
@@ -18,6 +18,10 @@ public class SessionServlet extends HttpServlet {
                 // Against fixation, as containers and Spring Security do it.
                 request.getSession(true);
                 request.changeSessionId();
+            }
+            case "/away" -> {
+                response.sendRedirect(response.encodeRedirectURL(request.getContextPath() + "/count?x=/app"));
+                return;
             }
             case "/count" -> {
                 HttpSession session = request.getSession(false);
@@ -47,7 +51,7 @@ public class SessionServlet extends HttpServlet {
         response.setContentType("application/json");
         response.getWriter()
                 .printf(
-                        "{\"backend\":\"%s\",\"known\":%s,\"count\":%s}",
-                        System.getProperty("instance"), session != null, count);
+                        "{\"backend\":\"%s\",\"context\":\"%s\",\"known\":%s,\"count\":%s}",
+                        System.getProperty("instance"), request.getContextPath(), session != null, count);
     }
 }
