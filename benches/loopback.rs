@@ -20,7 +20,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use peers::{Peer, Process, Setup, pinned};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 
 const SESSIONS: usize = 100_000;
@@ -54,7 +54,7 @@ fn main() {
     let address = |index: usize| arguments[index].parse().unwrap();
     match arguments.first().map(String::as_str) {
         Some("origin") => runtime.block_on(origin::serve(&[address(1), address(2)])),
-        Some("forward") => runtime.block_on(origin::forward(address(1), address(2))),
+        Some("forward") => runtime.block_on(forward(address(1), address(2))),
         // `cargo test --benches` runs this too, to see that it starts.
         _ if !arguments.iter().any(|argument| argument == "--bench") => println!("run me with `cargo bench`"),
         _ => {
@@ -110,6 +110,19 @@ async fn compare(rounds: u64, seconds: u64) {
     }
     for (case, (title, ..)) in CASES.iter().enumerate() {
         print(title, &peers, &samples[case], median(direct[case].iter().copied()));
+    }
+}
+
+/// Copies bytes to `origin` and back: the floor under every proxy.
+async fn forward(address: SocketAddr, origin: SocketAddr) {
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the address is free");
+    while let Ok((mut client, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut backend = TcpStream::connect(origin).await?;
+            client.set_nodelay(true)?;
+            backend.set_nodelay(true)?;
+            copy_bidirectional(&mut client, &mut backend).await
+        });
     }
 }
 

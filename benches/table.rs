@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate::clock::{Clock, monotonic_nanos};
 use tidegate::config::model::{Address, SessionRules};
-use tidegate::fleet::backend::{Backend, Lifetimes, Load};
+use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
 use tidegate::fleet::slots::Slots;
@@ -50,12 +50,15 @@ impl World {
             generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
             name: BackendName::new("b"),
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
+            prefix: None,
             gate: Arc::new(gate),
             ending: Arc::new(Ending::default()),
             lifetimes: Arc::new(Lifetimes::new(&rules)),
             sessions: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            named: AtomicBool::new(false),
+            reach: Reach::default(),
             load: Load::new(1),
         })
     }

@@ -1,8 +1,8 @@
-//! What stands behind the proxies, and the least that a proxy can do: cheap, so that the proxy is what is measured.
+//! What stands behind the proxies: cheap, so that the proxy is what is measured.
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A small page's worth of bytes.
@@ -70,16 +70,3 @@ async fn answer_all(mut stream: TcpStream, page: &'static [u8], picture: &'stati
 
 /// With what each answer begins.
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
-
-/// Copies bytes to `origin` and back: the floor under every proxy.
-pub(crate) async fn forward(address: SocketAddr, origin: SocketAddr) {
-    let listener = TcpListener::bind(address).await.expect("the address is free");
-    while let Ok((mut client, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            let mut backend = TcpStream::connect(origin).await?;
-            client.set_nodelay(true)?;
-            backend.set_nodelay(true)?;
-            copy_bidirectional(&mut client, &mut backend).await
-        });
-    }
-}
