@@ -264,3 +264,28 @@ async fn status_is_told_on_the_command_line() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains(file.get("admin").trim_matches('"')), "{text}");
 }
+
+/// Of two backends that bear one name in turn, each has its own sessions, over a death as well.
+#[tokio::test]
+async fn a_name_that_went_to_another_backend_gives_no_session_away() {
+    let (one, two) = (App::start("1", 1).await, App::start("2", 1).await);
+    let service =
+        |app: &App| Service::app().generation_of(1, &format!("[{{ name = \"node\", address = \"{}\" }}]", app.address));
+    let mut gateway = Gateway::ready(File::new([service(&one)])).await;
+    let mut early = Browser::new(gateway.address);
+    early.login().await;
+    gateway.reload([service(&two)]).await;
+    eventually("the other one takes new sessions", async || {
+        let asked = asked(&gateway).await;
+        if asked == "2" { Ok(()) } else { Err(asked) }
+    })
+    .await;
+    let mut late = Browser::new(gateway.address);
+    late.login().await;
+    let (folder, file) = gateway.kill();
+    let gateway = Gateway::start_in(folder, file).await;
+    for browser in [early, late] {
+        browser.tab().count().await;
+    }
+    assert_eq!(gateway.status().await.gateway.sessions, 2);
+}

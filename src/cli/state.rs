@@ -12,7 +12,7 @@ use crate::cli::{Exit, Failure, print, selection, table};
 use crate::config;
 use crate::config::model::StatePlace;
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
-use crate::record::fleet::{FleetRecord, StateRecord};
+use crate::record::fleet::{FleetRecord, StateRecord, known_as};
 use crate::store::StoreError;
 use crate::store::journal::FOLDER;
 use crate::store::survey::{Survey, compact};
@@ -319,7 +319,8 @@ fn rows(record: &FleetRecord, survey: &Survey) -> Vec<Row> {
     for service in &record.services {
         for generation in &service.generations {
             for backend in &generation.backends {
-                let place = (service.name.clone(), generation.number, backend.name.clone());
+                let known_as = known_as(&backend.name, &backend.address, backend.prefix.as_deref());
+                let place = (service.name.clone(), generation.number, known_as);
                 known.insert(place, (word(generation.state), 0, 0));
             }
         }

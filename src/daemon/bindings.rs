@@ -212,7 +212,7 @@ impl TableSessions {
         let mut report = recovered.report;
         let mut backends: HashMap<(GenerationId, BackendName), Arc<Backend>> = HashMap::new();
         for backend in self.slots.snapshot().into_iter().flatten() {
-            backends.insert((backend.generation.clone(), backend.name.clone()), backend);
+            backends.insert((backend.generation.clone(), backend.known_as()), backend);
         }
         let place = |name: &SlotName| {
             let generation = GenerationId { service: name.service.clone(), number: name.generation };

@@ -7,6 +7,7 @@ use crate::config::model::Address;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::ids::{BackendName, GenerationId, Slot};
+use crate::record::fleet::known_as;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// A backend's shared facts and counters. Made by the roster, shared by `Arc`, found by its [`Slot`].
@@ -40,6 +41,13 @@ pub struct Backend {
     pub reach: Reach,
     /// What the serving threads have under way at it.
     pub load: Load,
+}
+
+impl Backend {
+    /// What the log of bindings calls it.
+    pub fn known_as(&self) -> BackendName {
+        known_as(&self.name, &self.address, self.prefix.as_deref())
+    }
 }
 
 /// Whether connects to a backend succeed, as those find out who make them.

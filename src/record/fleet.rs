@@ -1,5 +1,6 @@
 //! What a restart has to know of services, generations and backends.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -133,6 +134,23 @@ pub enum AddressRecord {
     },
     /// A unix socket's path.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AddressRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What tells a backend from all others that its generation has ever had: by its name alone, one that drains could be
+/// taken for another one that the file lists in its place.
+pub fn known_as(name: &BackendName, address: &impl fmt::Display, prefix: Option<&str>) -> BackendName {
+    let place = format!("{address}{}", prefix.unwrap_or_default());
+    if name.as_str() == place { name.clone() } else { BackendName::new(&format!("{name} ({place})")) }
 }
 
 /// A generation that is gone.

@@ -189,7 +189,7 @@ fn name(backend: &Backend) -> Fact {
         slot: backend.slot.0,
         service: backend.generation.service.clone(),
         generation: backend.generation.number,
-        backend: backend.name.clone(),
+        backend: backend.known_as(),
     }
 }
 
