@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
-
 use support::{App, Browser, File, Gateway, Message, Service, Wire, eventually};
-use tokio::net::TcpStream;
 
 /// A service in which a backend that cannot be reached is lost at once, and this becomes of its sessions.
 fn service(on_lost: &str) -> Service {
@@ -32,18 +29,6 @@ async fn page(gateway: &Gateway, method: &str, target: &str, id: &str) -> Messag
     wire.try_answer(method).await.unwrap()
 }
 
-/// Ends an application and waits until nobody can reach it, nor holds a connection to it.
-async fn stop(app: App) -> SocketAddr {
-    let address = app.address;
-    drop(app);
-    eventually("nobody listens any more", async || match TcpStream::connect(address).await {
-        Err(_) => Ok(()),
-        Ok(_) => Err("somebody listens"),
-    })
-    .await;
-    address
-}
-
 /// What the application was told of a loss.
 fn told(answer: &Message) -> Vec<String> {
     let json = answer.json();
@@ -59,7 +44,7 @@ async fn lost(gateway: &Gateway, sessions: u64) {
 #[tokio::test]
 async fn a_session_goes_to_another_backend_of_the_active_generation() {
     let (gateway, mut browser, dead, alive) = two_backends("redispatch").await;
-    stop(dead).await;
+    dead.stop().await;
     // Not a byte of it has left, so that even this may go elsewhere; the application is told.
     let answer = browser.ask("POST", "/facts").await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -90,7 +75,7 @@ async fn a_session_of_a_detached_generation_goes_to_the_active_one() {
     gateway.reload([service("redispatch").backends([two.address])]).await;
     gateway.active(2).await;
     browser.count().await;
-    stop(one).await;
+    one.stop().await;
     let answer = browser.get("/where").await;
     assert_eq!((answer.status(), &answer.json()["backend"]), (200, &"2".into()), "{answer:?}");
     // Nobody is on it any more.
@@ -104,7 +89,7 @@ async fn a_backend_may_come_back_before_it_is_lost() {
     let gateway = Gateway::ready(File::new([Service::app().session(rules).backends([app.address])])).await;
     let mut browser = Browser::new(gateway.address);
     browser.login().await;
-    let address = stop(app).await;
+    let address = app.stop().await;
     let answer = browser.get("/where").await;
     assert_eq!((answer.status(), answer.head.get("retry-after")), (503, Some("1")), "{answer:?}");
     let _app = App::start_on(address, "1", 1).await;
@@ -119,7 +104,7 @@ async fn with_no_other_backend_a_session_stays_where_it_is() {
     let gateway = Gateway::ready(File::new([service("redispatch").backends([app.address])])).await;
     let mut browser = Browser::new(gateway.address);
     browser.login().await;
-    let address = stop(app).await;
+    let address = app.stop().await;
     assert_eq!(browser.get("/where").await.status(), 503);
     let _app = App::start_on(address, "1", 1).await;
     assert_eq!(browser.get("/where").await.status(), 200);
@@ -138,7 +123,7 @@ async fn a_page_is_asked_for_again_without_its_session() {
     }
     gateway.reload([service(&two)]).await;
     gateway.active(2).await;
-    stop(one).await;
+    one.stop().await;
     let [page_id, post_id, script_id] = browsers.map(|browser| browser.id.unwrap());
     let answer = page(&gateway, "GET", &format!("/cart;sid={page_id}/7;v=1?a=b"), &page_id).await;
     assert_eq!((answer.status(), answer.head.get("location")), (307, Some("/cart/7;v=1?a=b")), "{answer:?}");
@@ -165,7 +150,7 @@ async fn a_page_is_asked_for_again_without_its_session() {
 #[tokio::test]
 async fn a_client_that_begins_anew_at_404_gets_it() {
     let (gateway, mut browser, dead, _alive) = two_backends("not_found").await;
-    stop(dead).await;
+    dead.stop().await;
     assert_eq!(browser.get("/where").await.status(), 404);
     lost(&gateway, 1).await;
     browser.login().await;
@@ -175,7 +160,7 @@ async fn a_client_that_begins_anew_at_404_gets_it() {
 #[tokio::test]
 async fn a_strict_service_waits_for_its_backend() {
     let (gateway, mut browser, dead, alive) = two_backends("strict").await;
-    let address = stop(dead).await;
+    let address = dead.stop().await;
     for _ in 0..3 {
         let answer = browser.get("/where").await;
         assert_eq!((answer.status(), answer.head.get("retry-after")), (503, Some("10")), "{answer:?}");
@@ -195,7 +180,7 @@ async fn a_loss_is_written_down() {
     browser.login().await;
     gateway.reload([service("redispatch").backends([two.address])]).await;
     gateway.active(2).await;
-    let address = stop(one).await;
+    let address = one.stop().await;
     assert_eq!(browser.get("/where").await.json()["backend"], "2");
     // Its old backend is back, and yet the session is over, after a death as well.
     let _one = App::start_on(address, "1", 1).await;

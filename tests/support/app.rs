@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Message as Frames, protocol::CloseFrame};
 
-use super::wait::within;
+use super::wait::{eventually, within};
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
 
@@ -121,6 +121,18 @@ impl App {
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, task }
+    }
+
+    /// Ends it and waits until nobody can reach it any more.
+    pub(crate) async fn stop(self) -> SocketAddr {
+        let address = self.address;
+        drop(self);
+        eventually("nobody listens any more", async || match tokio::net::TcpStream::connect(address).await {
+            Err(_) => Ok(()),
+            Ok(_) => Err("somebody listens"),
+        })
+        .await;
+        address
     }
 
     /// Sessions that are open.
