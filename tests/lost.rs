@@ -117,14 +117,14 @@ async fn a_page_is_asked_for_again_without_its_session() {
     let rules = "cookie = \"sid\", path_parameter = \"sid\", on_lost = \"redirect\", lost_after = \"0s\", idle_timeout = \"1h\"";
     let service = |app: &App| Service::app().session(rules).backends([app.address]);
     let mut gateway = Gateway::ready(File::new([service(&one)])).await;
-    let mut browsers = [(); 3].map(|()| Browser::new(gateway.address));
+    let mut browsers = [(); 4].map(|()| Browser::new(gateway.address));
     for browser in &mut browsers {
         browser.login().await;
     }
     gateway.reload([service(&two)]).await;
     gateway.active(2).await;
     one.stop().await;
-    let [page_id, post_id, script_id] = browsers.map(|browser| browser.id.unwrap());
+    let [page_id, post_id, script_id, lured_id] = browsers.map(|browser| browser.id.unwrap());
     let answer = page(&gateway, "GET", &format!("/cart;sid={page_id}/7;v=1?a=b"), &page_id).await;
     assert_eq!((answer.status(), answer.head.get("location")), (307, Some("/cart/7;v=1?a=b")), "{answer:?}");
     let deleted = |answer: &Message| {
@@ -143,7 +143,10 @@ async fn a_page_is_asked_for_again_without_its_session() {
     script.id = Some(script_id);
     let answer = script.get("/where").await;
     assert!(answer.status() == 503 && deleted(&answer), "{answer:?}");
-    lost(&gateway, 3).await;
+    // Browsers read a backslash as a slash: nobody is sent to another host.
+    let answer = page(&gateway, "GET", "/\\evil.example/x", &lured_id).await;
+    assert_eq!((answer.status(), answer.head.get("location")), (307, Some("/./\\evil.example/x")), "{answer:?}");
+    lost(&gateway, 4).await;
     gateway.state(1, "retired").await;
 }
 

@@ -57,6 +57,7 @@ async fn new_clients_are_turned_away_and_those_inside_go_on() {
     // What balancers and pages ask for goes on; nothing opens by it.
     assert_eq!(ask(&gateway, "/.tidegate/ready", "").await.status(), 200);
     assert_ne!(ask(&gateway, "/assets/logo.svg", "").await.status(), 504);
+    assert_eq!(ask(&gateway, "/assets/../where", "").await.status(), 504);
     let mut other = Browser::new(gateway.address);
     other.login().await;
     assert_eq!(other.get("/count").await.status(), 504);
@@ -104,5 +105,9 @@ async fn a_page_that_cannot_be_read_changes_nothing() {
     gateway.write(gateway.file.with([service(&app, &format!("on = true, page = {missing:?}"))]));
     let error = gateway.hup().await.unwrap_err();
     assert!(error.contains("service[0].maintenance.page") && error.contains("missing.html"), "{error}");
+    // A pipe would never answer: it is not even asked.
+    assert!(std::process::Command::new("mkfifo").arg(&missing).status().unwrap().success());
+    let error = gateway.hup().await.unwrap_err();
+    assert!(error.contains("no ordinary file"), "{error}");
     assert_eq!(ask(&gateway, "/where", "").await.status(), 200);
 }

@@ -197,6 +197,9 @@ pub struct Backend {
     /// Whether it has been found ready.
     #[serde(default)]
     pub ready: bool,
+    /// Seconds since connects to it began to fail; absent when the last one succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable_seconds: Option<u64>,
     /// Open sessions.
     pub sessions: u64,
     /// Those of them that were seen once: on a detached generation they end after `unconfirmed_timeout`.

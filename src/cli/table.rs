@@ -75,7 +75,7 @@ fn durability(out: &mut String, gateway: &Gateway, colours: bool) {
     }
     if gateway.undurable > 0 {
         let went = count(gateway.undurable, "answer");
-        alarm(&format!("{went} went out before the session was durable: the disk was too slow"));
+        alarm(&format!("{went} went out before the session was durable: the disk did not take it in time"));
     }
     if gateway.sessions_lost > 0 {
         alarm(&format!("{} lost since the start, with their backends", count(gateway.sessions_lost, "session")));
@@ -97,10 +97,19 @@ fn title(service: &Service) -> String {
     let state = match service.active {
         _ if !service.in_file => "not in the file any more, serves its open sessions".to_owned(),
         _ if service.maintenance => "maintenance, new sessions are turned away".to_owned(),
+        Some(number) if !takes_new(service, number) => {
+            format!("generation {number} takes no new sessions, none of its backends is up")
+        }
         Some(number) => format!("new sessions go to generation {number}"),
         None => "no generation is active yet".to_owned(),
     };
     format!("{}: {state}\n", service.name)
+}
+
+/// Whether a generation has a backend that takes new sessions, as far as its operator says.
+fn takes_new(service: &Service, number: u64) -> bool {
+    let generation = service.generations.iter().find(|generation| generation.number == number);
+    generation.is_none_or(|generation| generation.backends.iter().any(|backend| backend.intent == Intent::Up))
 }
 
 fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
@@ -165,7 +174,8 @@ fn backends(generation: &Generation) -> String {
             Intent::Drain => " drain",
             Intent::Down => " down",
         };
-        lines.push(format!("{name}{address}{intent}"));
+        let away = backend.unreachable_seconds.map(|seconds| format!(" unreachable {seconds}s")).unwrap_or_default();
+        lines.push(format!("{name}{address}{intent}{away}"));
     }
     if generation.backends.len() > BACKENDS {
         lines.push(format!("and {} more", generation.backends.len() - BACKENDS));

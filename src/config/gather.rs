@@ -2,8 +2,9 @@
 //! those that hold variables.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,10 +82,21 @@ fn env_path(text: &str) -> Result<String, super::reader::Refusal> {
     }
 }
 
+/// Opens a file to read it; a pipe or a device, of which nobody knows when it will answer, is refused.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    match file.metadata()?.file_type() {
+        // Of a folder, the reading says that it is one.
+        kind if kind.is_file() || kind.is_dir() => Ok(file),
+        _ => Err(io::Error::other("it is no ordinary file")),
+    }
+}
+
 /// A file's bytes, if it is not too long.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_SIZE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 1 MiB"));
     }

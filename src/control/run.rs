@@ -29,6 +29,9 @@ use crate::ids::Slot;
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What is under way at the end has so long to end.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
 /// How often sessions expire; a fraction of the second that a retirement may be late.
 const EXPIRY: Duration = Duration::from_millis(250);
 
@@ -141,7 +144,10 @@ impl Control {
         }
         // Closed first: a task that waits for room on the channel would wait for ever.
         self.messages.close();
-        self.tasks.shutdown().await;
+        // What reads a file that does not answer cannot be stopped; nobody waits for it for ever.
+        if tokio::time::timeout(LAST_TASKS, self.tasks.shutdown()).await.is_err() {
+            tracing::warn!("ended while a file did not answer that was being read or written");
+        }
         self.save_last().await;
         self.journal.close().await;
         expiry.stop();

@@ -144,7 +144,9 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         control.note(kind, trouble, text);
     }
     let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions) };
-    runtime.block_on(house.live(control, || doors.commit_change(change)))?;
+    let lived = runtime.block_on(house.live(control, || doors.commit_change(change)));
+    runtime.shutdown_background();
+    lived?;
     drop(doors);
     sessions.close();
     if !access_log.close() {

@@ -180,6 +180,7 @@ fn backend(status: BackendStatus) -> api::Backend {
             Intent::Down => api::Intent::Down,
         },
         ready: status.ready,
+        unreachable_seconds: status.unreachable_for_ms.map(|millis| millis / 1_000),
         sessions: status.sessions,
         unconfirmed: status.unconfirmed,
         requests: status.requests,

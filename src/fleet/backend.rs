@@ -71,13 +71,20 @@ impl Reach {
         let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// A connect succeeded.
-    pub fn succeeded(&self) {
+    /// A connect succeeded. True when it had been told that the backend is lost.
+    pub fn succeeded(&self) -> bool {
         // Read first: nothing is written while all is well.
-        if self.is_failing() {
-            self.failing_since.store(0, Ordering::Relaxed);
-            self.told.store(false, Ordering::Relaxed);
+        if !self.is_failing() {
+            return false;
         }
+        self.failing_since.store(0, Ordering::Relaxed);
+        self.told.swap(false, Ordering::Relaxed)
+    }
+
+    /// For how many milliseconds connects have failed by this coarse millisecond; `None` when the last one succeeded.
+    pub fn failing_for(&self, now: u64) -> Option<u64> {
+        let since = self.failing_since.load(Ordering::Relaxed);
+        (since != 0).then(|| now.saturating_sub(since))
     }
 
     /// Whether the last connect failed.
@@ -87,8 +94,7 @@ impl Reach {
 
     /// Whether connects have failed without a break for so long by this coarse millisecond.
     pub fn is_lost(&self, now: u64, after: Duration) -> bool {
-        let since = self.failing_since.load(Ordering::Relaxed);
-        since != 0 && u128::from(now.saturating_sub(since)) >= after.as_millis()
+        self.failing_for(now).is_some_and(|millis| u128::from(millis) >= after.as_millis())
     }
 
     /// Whether it has yet to be said that the backend is lost; true once until it is reached again.

@@ -293,7 +293,9 @@ async fn connect(exchange: &mut Exchange, limits: Limits, upgrade: bool) -> Resu
         };
         let error = match result {
             Ok(connected) => {
-                backend.reach.succeeded();
+                if backend.reach.succeeded() {
+                    tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
+                }
                 return Ok(connected);
             }
             Err(error) => error,

@@ -42,7 +42,7 @@ pub fn give_up(exchange: &mut Exchange) -> Result<(), Refusal> {
             backend = %backend.name,
             lost_after = ?rules.lost_after,
             %on_lost,
-            "a backend is lost, and its sessions with it: connects have failed without a break"
+            "a backend is lost: connects to it have failed without a break; `on_lost` decides about its sessions"
         );
     }
     match on_lost {
@@ -127,8 +127,8 @@ fn location(asked: &Asked, rules: &SessionRules) -> Option<HeaderValue> {
         location.push('?');
         location.push_str(query);
     }
-    // A path that begins with two slashes would be another host (RFC 3986 section 4.2).
-    if location.starts_with("//") {
+    // A path that begins with two slashes would be another host (RFC 3986 section 4.2); browsers take a backslash for one.
+    if location.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) {
         location.insert_str(0, "/.");
     }
     HeaderValue::try_from(location).ok()

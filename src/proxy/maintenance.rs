@@ -3,16 +3,22 @@
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::config::model::Maintenance;
+use crate::config::model::{Maintenance, PathPattern};
 use crate::fleet::view::ServiceView;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Form, Refusal};
+use crate::wire::prefix::climbs;
 
 /// Whether a request to this path that belongs to no open session is turned away.
 pub fn turns_away(service: &ServiceView, path: &str) -> bool {
     let maintenance = &service.rules.maintenance;
-    maintenance.on && !maintenance.exempts(path)
+    // Of what an exempt path begins, dot segments could lead elsewhere.
+    let is_exempt = |pattern: &PathPattern| match pattern {
+        PathPattern::Exact(exact) => path == exact,
+        PathPattern::Below(start) => path.strip_prefix(start.as_str()).is_some_and(|rest| !climbs(rest.as_bytes())),
+    };
+    maintenance.on && !maintenance.exempt.iter().any(is_exempt)
 }
 
 /// The answer to such a request: the operator's page for those who show pages, a few words for all others.

@@ -33,6 +33,7 @@ struct Found {
     proxy_authorization: bool,
     proxy_authenticate: bool,
     own: bool,
+    twin: bool,
 }
 
 impl Found {
@@ -53,8 +54,10 @@ impl Found {
                     found.te |= name == "te";
                     found.transfer_encoding |= name == "transfer-encoding";
                     found.own |= name.starts_with(OWN_PREFIX);
+                    found.twin |= is_twin(name);
                 }
                 b'u' => found.upgrade |= name == "upgrade",
+                b'x' => found.twin |= is_twin(name),
                 _ => {}
             }
         }
@@ -79,9 +82,19 @@ impl Found {
     }
 }
 
+/// Whether applications could take a field for one that only the gateway writes: CGI and its kin make the same variable of
+/// `X_Forwarded_For` and of `X-Forwarded-For` (RFC 3875 section 4.1.18).
+fn is_twin(name: &str) -> bool {
+    memchr::memchr(b'_', name.as_bytes()).is_some() && {
+        let folded = name.replace('_', "-");
+        folded.starts_with("x-forwarded-") || folded.starts_with(OWN_PREFIX)
+    }
+}
+
 /// Takes out of a request what ends at this hop: Connection and what it nominates, Keep-Alive, Proxy-Connection,
 /// Transfer-Encoding (the next hop's codec writes its own), Upgrade (see [`upgrade_requested`] and [`set_upgrade`]),
-/// HTTP2-Settings, Proxy-Authorization, and inbound `Tidegate-*` fields, which only the gateway may write.
+/// HTTP2-Settings, Proxy-Authorization, and inbound `Tidegate-*` fields, which only the gateway may write, with the twins of these and of
+/// `X-Forwarded-*` that have underscores.
 ///
 /// - `TE` is rewritten to `TE: trailers` if the client takes trailers, and dropped otherwise. (The Connection line that
 ///   should nominate it is the next hop's codec's.)
@@ -102,8 +115,9 @@ pub fn strip_request(headers: &mut HeaderMap, sources: &[Source]) {
     if found.proxy_authorization {
         headers.remove(header::PROXY_AUTHORIZATION);
     }
-    if found.own {
-        let own: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    if found.own || found.twin {
+        let is_own = |name: &&HeaderName| name.as_str().starts_with(OWN_PREFIX) || is_twin(name.as_str());
+        let own: Vec<_> = headers.keys().filter(is_own).cloned().collect();
         for name in own {
             headers.remove(name);
         }
@@ -275,6 +289,18 @@ mod tests {
         let mut headers = map(lines);
         strip_request(&mut headers, &[Source::of(IdPlace::Header(HeaderName::from_static("mcp-session-id")))]);
         headers
+    }
+
+    #[test]
+    fn twins_of_fields_that_only_the_gateway_writes_are_taken_out() {
+        let mut headers = HeaderMap::new();
+        for name in ["x_forwarded_for", "x-forwarded_prefix", "tidegate_session_lost", "x_forwarded", "x_request_id"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        strip_request(&mut headers, &[]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x_forwarded", "x_request_id"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) fn backend(name: &str) -> Backend {
         address,
         intent: Intent::Up,
         ready: true,
+        unreachable_seconds: None,
         sessions: 0,
         unconfirmed: 0,
         requests: 0,

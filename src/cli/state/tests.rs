@@ -13,7 +13,7 @@ use crate::store::journal::{Journal, Options};
 fn generation(number: u64, state: StateRecord) -> GenerationRecord {
     let backend = BackendRecord {
         name: BackendName::new(&format!("127.0.0.1:{number}")),
-        address: AddressRecord::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
+        address: AddressRecord::Tcp { host: "127.0.0.1".to_owned(), port: u16::try_from(number).expect("a small one") },
         prefix: None,
         weight: 1,
         drain: false,

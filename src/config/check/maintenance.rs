@@ -1,12 +1,12 @@
 //! The `[service.maintenance]` table, as typed to usable. Reads the operator's page.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{or, raw};
 use crate::config::defaults;
+use crate::config::gather::open;
 use crate::config::model::{Maintenance, Page};
 use crate::config::reader::At;
 use crate::config::report::Faults;
@@ -40,7 +40,7 @@ fn page<T>(path: &Path, at: &At<T>, faults: &Faults) -> Option<Page> {
 
 fn read(path: &Path) -> io::Result<Arc<str>> {
     let mut text = String::new();
-    File::open(path)?.take(LONGEST_PAGE + 1).read_to_string(&mut text)?;
+    open(path)?.take(LONGEST_PAGE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST_PAGE {
         return Err(io::Error::other("it is longer than 256 KiB"));
     }

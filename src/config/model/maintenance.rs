@@ -30,13 +30,6 @@ pub struct Page {
     pub text: Arc<str>,
 }
 
-impl Maintenance {
-    /// Whether requests to this path (without the query) are forwarded all the same.
-    pub fn exempts(&self, path: &str) -> bool {
-        self.exempt.iter().any(|pattern| pattern.matches(path))
-    }
-}
-
 impl Default for Maintenance {
     fn default() -> Self {
         crate::config::defaults::maintenance()

@@ -77,6 +77,8 @@ pub struct BackendStatus {
     pub intent: Intent,
     /// Whether it has been found ready.
     pub ready: bool,
+    /// Milliseconds since connects to it began to fail; `None` when the last one succeeded.
+    pub unreachable_for_ms: Option<u64>,
     /// Open sessions.
     pub sessions: u64,
     /// Those of them that were seen once.
@@ -138,6 +140,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
             weight: seat.weight,
             intent: seat.intent,
             ready: seat.ready,
+            unreachable_for_ms: seat.backend.reach.failing_for(now.millis),
             sessions: seat.backend.sessions.load(Ordering::Relaxed),
             unconfirmed: seat.backend.unconfirmed.load(Ordering::Relaxed),
             requests: seat.backend.load.requests(),
