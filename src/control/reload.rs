@@ -54,7 +54,7 @@ impl Control {
             Step::Loaded(Err(report)) => self.reject(report),
             Step::Loaded(Ok(loaded)) => {
                 if let Err(objections) = self.roster.examine(&loaded.model) {
-                    self.reject(report(&objections));
+                    self.reject(misfit(&objections));
                     return;
                 }
                 let front = Arc::clone(&self.parts.front);
@@ -66,7 +66,7 @@ impl Control {
             Step::Prepared(_, Err(error)) => self.reject(format!("the file is right, but its listeners fail: {error}")),
             // Examined again: a generation may have retired while the listeners were bound.
             Step::Prepared(loaded, Ok(prepared)) => match self.roster.examine(&loaded.model) {
-                Err(objections) => self.reject(report(&objections)),
+                Err(objections) => self.reject(misfit(&objections)),
                 Ok(notes) => {
                     let told = self.feed(Event::ConfigAccepted(Arc::new(loaded.model)));
                     prepared.commit();
@@ -122,4 +122,9 @@ impl Control {
 /// All objections as one text.
 pub(super) fn report(objections: &[Objection]) -> String {
     objections.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for a gateway that runs: the file would not do for its next start either.
+fn misfit(objections: &[Objection]) -> String {
+    format!("{}\nmend the file before a restart: a start with it is refused as well", report(objections))
 }
