@@ -21,7 +21,9 @@ use crate::record::segment::KeyId;
 use crate::session::scope::{Scope, Scopes};
 use crate::session::table::{Closing, Restored, Table};
 use crate::store::StoreError;
-use crate::store::journal::{FOLDER, Journal, Live, Options, Recovered, Report, ScopeName, SlotName, Sync};
+use crate::store::journal::{
+    FOLDER, Journal, JournalStatus, Live, Options, Recovered, Report, ScopeName, SlotName, Sync,
+};
 use crate::store::run::{Doubt, Run};
 
 /// How often somebody asks whether the log of bindings is durable.
@@ -148,7 +150,7 @@ impl TableSessions {
             let why = "with state = \"memory\" a restart forgets all sessions and generations".to_owned();
             return DurabilityStatus { durable: false, why: Some(why), ..DurabilityStatus::default() };
         };
-        let status = journal.status();
+        let status = self.durability(journal);
         let recovered = self.start.get().filter(|start| !start.fresh).map(|start| api::Recovered {
             sessions: start.restored.sessions,
             lost: start.restored.lost,
@@ -164,16 +166,23 @@ impl TableSessions {
         }
     }
 
+    /// How the log goes. The word that a death now would cost bindings is left, or taken back, before anybody is told.
+    fn durability(&self, journal: &Journal) -> JournalStatus {
+        let mut run = self.run.lock();
+        let status = journal.status();
+        if let Some(run) = &mut *run {
+            run.raise(!status.durable);
+        }
+        status
+    }
+
     /// Keeps among the events when the log of bindings ceased to be durable, and when it was so again. Never ends.
     pub(super) async fn watch(self: Arc<Self>, handle: Handle) {
         let Some(journal) = self.journal.clone() else { return };
         let (mut durable, mut stalled) = (true, false);
         loop {
             tokio::time::sleep(WATCH).await;
-            let status = journal.status();
-            if let Some(run) = &mut *self.run.lock() {
-                run.raise(!status.durable);
-            }
+            let status = self.durability(&journal);
             // Of all else the journal says so by itself.
             match (stalled, status.stalled) {
                 (false, Some(_)) => tracing::error!("new sessions are not durable: the disk does not answer"),
