@@ -87,11 +87,11 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         return Ok(Way::Switch);
     }
     exchange.mark = if claim.unknown.is_some() { SessionMark::Unknown } else { SessionMark::None };
-    claim.wish = match claim.unknown {
+    claim.wish = key::wish(exchange, &snapshot.services[index], headers, target);
+    if let Some(unknown) = claim.unknown.filter(|_| !key::says_who(&snapshot.services[index], claim.wish)) {
         // An unknown id stays at one backend even without an entry.
-        Some(unknown) => Wish::Hash(unknown.hash),
-        None => key::wish(exchange, &snapshot.services[index], headers, target),
-    };
+        claim.wish = Wish::Hash(unknown.hash);
+    }
     exchange.claim = claim;
     let lease = open(exchange, target.path)?;
     exchange.hold = Hold::Lease(lease);
