@@ -21,6 +21,8 @@ mod jupyter;
 mod mcp;
 #[path = "applications/php.rs"]
 mod php;
+#[path = "applications/pomelo.rs"]
+mod pomelo;
 #[path = "applications/program.rs"]
 mod program;
 #[path = "applications/socketio.rs"]

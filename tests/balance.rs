@@ -64,7 +64,11 @@ async fn a_room_is_kept_together_over_new_clients_restart_and_resize() {
         assert_eq!(asked(&gateway, &format!("/where?x=1&rid={room}"), "").await, backend, "{room}: without a session");
         assert_eq!(asked(&gateway, &format!("/where?rid=%72{}", &room[1..]), "").await, backend, "{room}: encoded");
         let unknown = format!("Cookie: sid=of-another-time-{room}\r\n");
-        assert_eq!(asked(&gateway, &format!("/where?rid={room}"), &unknown).await, backend, "{room}: with an unknown id");
+        assert_eq!(
+            asked(&gateway, &format!("/where?rid={room}"), &unknown).await,
+            backend,
+            "{room}: with an unknown id"
+        );
         rooms.insert(room, backend);
         browsers.push(browser);
     }

@@ -445,6 +445,11 @@ fn warnings_name_what_may_not_be_meant() {
         let warnings = good(&format!("{TWO}[service.session]\n{quiet}")).warnings;
         assert!(warnings.is_empty(), "{quiet}: {warnings}");
     }
+    // What leads a client to its backend before there is a session leads the next request there as well.
+    for (balance, is_quiet) in [("{ hash = { query = \"rid\" } }", true), ("{ hash = \"path\" }", false)] {
+        let warnings = good(&format!("{TWO}balance = {balance}\nsession.query = \"rid\"")).warnings;
+        assert_eq!(warnings.is_empty(), is_quiet, "{balance}: {warnings}");
+    }
     // Of these, an operator has to say how a session ends; the others need nothing more.
     let nags: Vec<_> = presets()
         .map(|(name, _)| name)

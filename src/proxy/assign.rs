@@ -87,9 +87,12 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         return Ok(Way::Switch);
     }
     exchange.mark = if claim.unknown.is_some() { SessionMark::Unknown } else { SessionMark::None };
-    claim.wish = key::wish(exchange, &snapshot.services[index], headers, target);
-    if let Some(unknown) = claim.unknown.filter(|_| !key::says_who(&snapshot.services[index], claim.wish)) {
-        // An unknown id stays at one backend even without an entry.
+    let service = &snapshot.services[index];
+    claim.wish = key::wish(exchange, service, headers, target);
+    // An unknown id stays at one backend even without an entry: where the client's key leads, or else by itself.
+    if let Some(unknown) = claim.unknown
+        && (claim.wish == Wish::None || !service.rules.balance.leads_clients())
+    {
         claim.wish = Wish::Hash(unknown.hash);
     }
     exchange.claim = claim;

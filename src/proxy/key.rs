@@ -35,10 +35,3 @@ pub fn wish(exchange: &Exchange, service: &ServiceView, headers: &HeaderMap, tar
     };
     key.map_or(Wish::None, |key| hash(&key))
 }
-
-/// Whether the wish is one that all requests of a client bring, and so leads to where it opened its session as well: an
-/// id that nobody knows then has nothing to add.
-pub fn says_who(service: &ServiceView, wish: Wish) -> bool {
-    let Balance::Hash(hashing) = &service.rules.balance else { return false };
-    wish != Wish::None && hashing.key != KeyPlace::Path
-}

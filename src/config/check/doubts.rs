@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::raw;
 use super::session::{Around, below, typed};
+use super::{balance, raw};
 use crate::config::model::{
     Gateway, HostPattern, IdPlace, IssuedCookie, PathPattern, PathTemplate, Plan, Service, SessionRules, StatePlace,
 };
@@ -82,6 +82,7 @@ impl Doubts<'_> {
         if let Some(place) = self.first(|place| matches!(place, IdPlace::PathSegment(_) | IdPlace::Query(_)))
             && spread
             && !self.has(taught)
+            && !balance::balance(self.around.service).leads_clients()
         {
             let message = "an id that the body of a first answer carries is not seen there: the next request, the \
                            first one with the id, can go to another of the backends than the one that made it";

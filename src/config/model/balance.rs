@@ -28,6 +28,12 @@ impl Balance {
     pub fn goes_by_order(&self) -> bool {
         matches!(self, Balance::Hash(Hashing { method: HashMethod::Crc32Modulo, .. }))
     }
+
+    /// Whether it leads all requests of a client, with or without a session, to one backend: a hash over what each of
+    /// them brings.
+    pub fn leads_clients(&self) -> bool {
+        matches!(self, Self::Hash(hashing) if hashing.key != KeyPlace::Path)
+    }
 }
 
 /// How requests of one key come to one backend.
