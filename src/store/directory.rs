@@ -88,6 +88,13 @@ impl Store for Directory {
             return Ok(key);
         }
         let path = self.path.join(HASH_KEY);
+        if self.path.join(FLEET).exists() {
+            tracing::error!(
+                path = %path.display(),
+                "the hash key is missing, and a new one is made: what was bound under the old one cannot be told any more, \
+                 and its log is set aside; with the file from a backup it could be"
+            );
+        }
         let key = secret::random(&path)?;
         secret::replace(&path, &key)?;
         Ok(key)

@@ -115,6 +115,12 @@ pub enum StoreError {
         /// What is wrong with it.
         source: HeaderError,
     },
+    /// A log of bindings that cannot be read without its key.
+    #[error("{} was written under another hash key than the one that lies in the state; restore `hash-key` from a backup", path.display())]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// A secret that is none.
     #[error("{} {problem}; restore it, or remove it to have a new one made", path.display())]
     Secret {

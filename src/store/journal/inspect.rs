@@ -54,10 +54,14 @@ pub struct Compacted {
 /// next start is unsure as it would have been without. Only for the holder of the state directory in which `path` lies.
 ///
 /// # Errors
-/// When the folder cannot be read or written, or holds the log of a newer program. Then nothing has changed.
+/// When the folder cannot be read or written, or holds the log of a newer program, or one under another key, which the
+/// snapshot would leave out. Then nothing has changed.
 pub fn compact(_held: &Directory, path: &Path, key: KeyId) -> Result<(Recovered, Compacted), StoreError> {
     let medium = Disk::new(path);
     let found = recover(&medium, key).map_err(|refusal| refusal.of(path))?;
+    if let Some(name) = found.foreign.first() {
+        return Err(StoreError::OtherKey { path: path.join(name) });
+    }
     let number = found.next;
     let recovered = found.recovered();
     let before = recovered.report.files.iter().map(|file| file.bytes).sum();

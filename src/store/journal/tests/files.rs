@@ -79,6 +79,11 @@ fn a_log_under_another_key_is_set_aside_and_makes_the_start_unsure() {
     let root = tempfile::tempdir().unwrap();
     folder(root.path(), 0..3);
     let other = Options { key: KeyId([8; 16]), ..options() };
+    let held = Directory::open(root.path()).unwrap();
+    let before = names(root.path());
+    let refused = compact(&held, root.path(), other.key).unwrap_err();
+    assert!(matches!(refused, StoreError::OtherKey { .. }) && names(root.path()) == before, "{refused}");
+    drop(held);
     let (recovered, journal) = Journal::open(root.path(), other, boot).unwrap();
     assert!(!recovered.report.complete && !recovered.report.fresh && recovered.entries.is_empty());
     assert!(recovered.report.notes[0].contains("another hash key"), "{:?}", recovered.report);
