@@ -1,5 +1,6 @@
 //! As typed to usable: fills in the defaults and holds keys against each other.
 
+mod answers;
 mod balance;
 mod doubts;
 mod links;
@@ -248,6 +249,7 @@ fn service(
 ) -> Option<Service> {
     let plan = plan(raw, own, faults);
     balance::ignored(raw, faults);
+    answers::doubts(raw, plan.as_ref(), faults);
     let ready = ready(&raw.ready, faults);
     let (on_starting, on_retired) = (hook(&raw.on_starting), hook(&raw.on_retired));
     let name = raw.name.as_ref().map(|at| at.value.clone());
@@ -257,12 +259,17 @@ fn service(
     let session = around.rules(session, name.as_ref().unwrap_or(&unnamed));
     let strip_prefix = links::strip_prefix(raw, faults);
     links::unproven(raw, faults);
+    let (retry_new, asset_fallback) = (answers::retry_new(raw, faults), answers::asset_fallback(raw, faults));
+    let respond = answers::respond(raw, faults);
     let default = defaults::service(name?, plan?);
     Some(Service {
         hosts: raw.hosts.iter().flat_map(|at| &at.value).map(|host| host.value.clone()).collect(),
         path: or(&raw.path, default.path),
         balance: balance::balance(raw),
         slow_start: or(&raw.slow_start, default.slow_start).filter(|time| !time.is_zero()),
+        retry_new,
+        asset_fallback,
+        respond,
         strip_prefix,
         host: or(&raw.host, default.host),
         session,
@@ -354,6 +361,7 @@ fn backends(typed: &[raw::Backend], own: &Own<'_>, faults: &Faults) -> Vec<Backe
             name,
             address: address.value.clone(),
             prefix: backend.prefix.as_ref().map(|at| at.value.clone()),
+            public: backend.public.as_ref().map(|at| at.value.clone()),
             weight: weight.unwrap_or(defaults::WEIGHT),
             intent: or(&backend.status, Intent::Up),
         });

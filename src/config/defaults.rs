@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
-    OnLost, Plan, ReadyCheck, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
+    OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
 };
 use crate::ids::ServiceName;
 
@@ -15,6 +15,9 @@ pub const WEIGHT: u32 = 1;
 
 /// From a hashed key to a backend.
 pub const HASH_METHOD: HashMethod = HashMethod::Rendezvous;
+
+/// What a service does with its requests.
+pub const RESPOND: Respond = Respond::Forward;
 
 /// The longest run of a hook.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
@@ -60,6 +63,9 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         maintenance: maintenance(),
         balance: Balance::RandomTwo,
         slow_start: None,
+        retry_new: Vec::new(),
+        asset_fallback: Vec::new(),
+        respond: RESPOND,
         ready: ready(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),

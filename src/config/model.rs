@@ -2,6 +2,7 @@
 //!
 //! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
 
+mod answers;
 mod balance;
 mod maintenance;
 mod session;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use answers::Respond;
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use maintenance::{Maintenance, Page};
 pub use session::{
@@ -156,6 +158,15 @@ pub struct Service {
     /// How long the share of new sessions of a backend that has come up grows; `None` when it has its whole share at once.
     #[serde(default)]
     pub slow_start: Option<Duration>,
+    /// Statuses, ascending, with which a backend refuses a request of a new session, so that another one is asked.
+    #[serde(default)]
+    pub retry_new: Vec<u16>,
+    /// Paths of files that are asked for at other generations where a request's own one answers 404.
+    #[serde(default)]
+    pub asset_fallback: Vec<PathPattern>,
+    /// Whether it forwards its requests at all.
+    #[serde(default)]
+    pub respond: Respond,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
     /// Establishing a connection to a backend.
@@ -232,6 +243,9 @@ pub struct Backend {
     pub address: Address,
     /// What its paths begin with in place of the service's; `None` when they are the service's.
     pub prefix: Option<String>,
+    /// Where clients that connect by themselves find it: host and port; `None` for its own address.
+    #[serde(default)]
+    pub public: Option<Address>,
     /// Its share of new sessions in relation to the others; at least 1.
     pub weight: u32,
     /// Whether it is to take new sessions, its own only, or none.

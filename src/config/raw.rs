@@ -1,5 +1,6 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
+mod answers;
 mod balance;
 mod session;
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use answers::Answers;
 pub(super) use balance::Balance;
 pub(super) use session::*;
 
@@ -59,6 +61,9 @@ const SERVICE_KEYS: &[&str] = &[
     "generation",
     "balance",
     "slow_start",
+    "retry_new",
+    "asset_fallback",
+    "respond",
     "session",
     "maintenance",
     "ready",
@@ -78,7 +83,7 @@ const SERVICE_KEYS: &[&str] = &[
 const MAINTENANCE: &[&str] = &["on", "status", "retry_after", "page", "exempt"];
 const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
-const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "weight", "status"];
+const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "public", "weight", "status"];
 const HOOK: &[&str] = &["command", "timeout"];
 
 /// Every table that a file may have, by its path, with every key that it may have.
@@ -159,6 +164,7 @@ pub(super) struct Service {
     pub(super) backends_place: Place,
     pub(super) balance: Option<At<Balance>>,
     pub(super) slow_start: Option<At<Option<Duration>>>,
+    pub(super) answers: Answers,
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
@@ -206,6 +212,7 @@ pub(super) struct Backend {
     pub(super) address: Option<At<Address>>,
     pub(super) name: Option<At<BackendName>>,
     pub(super) prefix: Option<At<String>>,
+    pub(super) public: Option<At<Address>>,
     pub(super) weight: Option<At<u64>>,
     pub(super) status: Option<At<Intent>>,
 }
@@ -319,6 +326,7 @@ fn service(mut table: Table<'_>) -> Service {
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
         balance: table.take("balance").and_then(|node| balance::balance(&node)),
         slow_start: table.text_or("slow_start", "none", &DURATION),
+        answers: answers::answers(&mut table),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
@@ -393,6 +401,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
                 address: Some(address),
                 name: None,
                 prefix: None,
+                public: None,
                 weight: None,
                 status: None,
             });
@@ -403,6 +412,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
             address: table.required("address", &ADDRESS),
             name: table.text("name", &BACKEND),
             prefix: table.text("prefix", &BACKEND_PREFIX),
+            public: table.text("public", &PUBLIC),
             weight: table.integer("weight", 1..=1_000),
             status: table.text("status", &STATUS),
         };

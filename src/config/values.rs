@@ -1,5 +1,6 @@
 //! Texts to values: durations, sizes, addresses, names. Each says what it refuses and what to write instead.
 
+mod answers;
 mod balance;
 mod links;
 mod session;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use jiff::fmt::friendly::SpanParser;
 use tracing_subscriber::EnvFilter;
 
+pub(super) use answers::*;
 pub(super) use balance::*;
 pub(super) use links::*;
 pub(super) use session::*;

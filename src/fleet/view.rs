@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::config::model::{Gateway, Service};
+use crate::config::model::{Address, Gateway, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::balance::Placements;
 use crate::fleet::gate::Gate;
@@ -57,6 +57,8 @@ pub struct View {
     backends: Vec<Option<Arc<Backend>>>,
     /// Ascending; nearly always empty.
     down: Vec<Slot>,
+    /// Ascending by slot; nearly always empty.
+    public: Vec<(Slot, Address)>,
     routes: Routes,
 }
 
@@ -74,6 +76,9 @@ pub struct ServiceView {
     /// The generation that was active when the gateway started, while the table may lack sessions of it (promise P3);
     /// `None` when all that are open are known.
     pub unsure: Option<GenerationView>,
+    /// All generations that serve anybody, the newest first, with every backend that may take a request; empty where
+    /// the rules do not ask other generations (`asset_fallback`).
+    pub serving: Vec<GenerationView>,
 }
 
 /// A generation as a new session sees it.
@@ -98,7 +103,7 @@ impl View {
                 routes.insert(&service.rules.hosts, &service.rules.path, index);
             }
         }
-        Self { gateway, services, backends, down: Vec::new(), routes }
+        Self { gateway, services, backends, down: Vec::new(), public: Vec::new(), routes }
     }
 
     /// The same view with backends that the operator set down: not even their own sessions reach them.
@@ -107,6 +112,20 @@ impl View {
         down.sort_unstable();
         self.down = down;
         self
+    }
+
+    /// The same view with the addresses at which clients find backends by themselves, where these are other ones.
+    #[must_use]
+    pub fn with_public(mut self, mut public: Vec<(Slot, Address)>) -> Self {
+        public.sort_unstable_by_key(|(slot, _)| *slot);
+        self.public = public;
+        self
+    }
+
+    /// Where clients find a backend by themselves; `None` for its own address.
+    pub fn public(&self, slot: Slot) -> Option<&Address> {
+        let place = self.public.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+        Some(&self.public[place].1)
     }
 
     /// Whether the operator set a backend down.

@@ -86,6 +86,9 @@ pub struct BackendRecord {
     /// What its paths begin with in place of the service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Where clients find it by themselves, where that is elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<AddressRecord>,
     /// Its share of new sessions.
     pub weight: u32,
     /// Whether it takes none: the file says so by `status`, or it vanished from the file.
@@ -214,11 +217,13 @@ pub(crate) mod tests {
         ]);
         let status = prop::sample::select(vec![None, Some(StatusRecord::Drain), Some(StatusRecord::Down)]);
         let prefix = prop::option::of(name());
-        let backend = (name(), address(), prefix, any::<u32>(), any::<bool>(), status, any::<bool>()).prop_map(
-            |(name, address, prefix, weight, drain, status, ready)| BackendRecord {
+        let public = prop::option::of(address());
+        let backend = (name(), address(), prefix, public, any::<u32>(), any::<bool>(), status, any::<bool>()).prop_map(
+            |(name, address, prefix, public, weight, drain, status, ready)| BackendRecord {
                 name: BackendName::new(&name),
                 address,
                 prefix,
+                public,
                 weight,
                 drain,
                 status,

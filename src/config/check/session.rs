@@ -183,7 +183,7 @@ fn exemption(raw: &raw::Exemption) -> Exemption {
     }
 }
 
-fn few<T>(list: Option<&At<Vec<T>>>, faults: &Faults) {
+pub(super) fn few<T>(list: Option<&At<Vec<T>>>, faults: &Faults) {
     if let Some(list) = list.filter(|list| list.value.len() > MAX_RULES) {
         let message = format!("there are {} rules, and {MAX_RULES} at most", list.value.len());
         faults.error(&list.place, message, "join some of them: a path that ends with a star stands for many");

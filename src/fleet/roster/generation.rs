@@ -97,6 +97,16 @@ impl Line {
         self.generations.iter().find(|generation| generation.state == Lifecycle::Active)
     }
 
+    /// Those that may be asked for a file of theirs, whoever wants it, the newest first.
+    pub(super) fn serving(&self, rules: &Service) -> Vec<GenerationView> {
+        if rules.asset_fallback.is_empty() {
+            return Vec::new();
+        }
+        let serves = |state| matches!(state, Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached);
+        let serving = self.generations.iter().rev().filter(|generation| serves(generation.state()));
+        serving.map(|generation| generation.view(rules, Work::Bound)).collect()
+    }
+
     /// The one that is starting or failed to.
     pub(super) fn pending(&self) -> Option<&Generation> {
         self.generations.iter().find(|generation| !generation.served())
@@ -165,6 +175,8 @@ pub(super) struct Seat {
     /// Whether the file lists it still. One that vanished drains, whatever it was before.
     pub(super) listed: bool,
     pub(super) intent: Intent,
+    /// Where clients find it by themselves; `None` for its own address.
+    pub(super) public: Option<Address>,
     pub(super) ready: bool,
     pub(super) probing: bool,
     /// Since when (coarse milliseconds) its share of new sessions grows: it came up while its generation was active.
@@ -283,6 +295,7 @@ impl Generation {
             weight: s.weight,
             listed: s.listed,
             intent: s.intent,
+            public: s.public,
             ready: s.ready,
             probing: false,
             grows_since: None,
@@ -352,6 +365,11 @@ impl Generation {
         self.seats.iter().filter(is_down).map(|seat| seat.backend.slot)
     }
 
+    /// Those that clients find elsewhere than the gateway does.
+    pub(super) fn public(&self) -> impl Iterator<Item = (Slot, Address)> + '_ {
+        self.seats.iter().filter_map(|seat| Some((seat.backend.slot, seat.public.clone()?)))
+    }
+
     /// The slots of backends that are being asked; they are no longer.
     pub(super) fn stop_probing(&mut self) -> Vec<Slot> {
         let asked = self.seats.iter_mut().filter(|seat| seat.probing);
@@ -370,6 +388,7 @@ pub(super) struct NewSeat {
     pub(super) weight: u32,
     pub(super) listed: bool,
     pub(super) intent: Intent,
+    pub(super) public: Option<Address>,
     pub(super) ready: bool,
 }
 
@@ -381,6 +400,7 @@ impl NewSeat {
             weight: backend.weight,
             listed: true,
             intent: backend.intent,
+            public: backend.public.clone(),
             ready: false,
         }
     }

@@ -12,7 +12,7 @@
 //! | shorthand list, other names or addresses than the last list | a roll to the next number, even if an older generation has the same list: a number stands for a deploy |
 //! | shorthand list equal to that of the active generation | no roll; one that is starting is given up |
 //! | shorthand list unchanged after a rollback | no roll: active is a recorded fact |
-//! | other weights, or another `status` of a backend | in place |
+//! | other weights, or another `status` or `public` of a backend | in place |
 //! | an id above all that ever served | a roll to it; of several, to the highest alone, also at a first start |
 //! | an id that never served, below one that did | ignored with a note: no session can be on it, and retiring it would run its hook |
 //! | a known id, other backends | resized: new ones join once they are ready, vanished ones drain, those that come back are what their `status` says |
@@ -207,10 +207,14 @@ impl Roster {
                 generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
             let unsure = unsure.map(|unsure| unsure.view(&rules, Work::Adopted));
-            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure })
+            let serving = line.serving(&rules);
+            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure, serving })
         });
         let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
-        View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot()).with_down(down.collect())
+        let public = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::public);
+        View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot())
+            .with_down(down.collect())
+            .with_public(public.collect())
     }
 
     fn finish(&mut self, effects: Effects, now: Moment) -> Vec<Effect> {

@@ -278,7 +278,11 @@ impl Seat {
             // What comes back may be another program: it is asked again.
             self.ready = false;
         }
-        let changed = (self.listed, self.intent, self.weight) != (listed.is_some(), intent, weight);
+        // One that vanished is where it was.
+        let public = listed.map_or_else(|| self.public.clone(), |listed| listed.public.clone());
+        let changed =
+            (self.listed, self.intent, self.weight) != (listed.is_some(), intent, weight) || self.public != public;
+        self.public = public;
         (self.listed, self.intent, self.weight) = (listed.is_some(), intent, weight);
         changed
     }

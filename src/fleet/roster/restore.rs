@@ -96,6 +96,7 @@ impl Roster {
                 weight: backend.weight,
                 listed: !backend.drain || backend.status.is_some(),
                 intent: intent(backend),
+                public: backend.public.as_ref().map(address),
                 ready: backend.ready,
             };
             generation.seat(&self.slots, self.threads, &id, &line.lifetimes, seat);
@@ -148,6 +149,7 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         name: seat.backend.name.clone(),
         address: address_record(&seat.backend.address),
         prefix: seat.backend.prefix.clone(),
+        public: seat.public.as_ref().map(address_record),
         weight: seat.weight,
         drain: seat.intent != Intent::Up,
         status: status(seat),

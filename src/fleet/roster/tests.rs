@@ -62,6 +62,9 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         maintenance: crate::config::model::Maintenance::default(),
         balance: Balance::RandomTwo,
         slow_start: None,
+        retry_new: Vec::new(),
+        asset_fallback: Vec::new(),
+        respond: crate::config::model::Respond::Forward,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -81,7 +84,14 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
 /// A backend on a port; its name is its address.
 pub(crate) fn backend(port: u16) -> Backend {
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-    Backend { name: BackendName::new(&address.to_string()), address, prefix: None, weight: 1, intent: Intent::Up }
+    Backend {
+        name: BackendName::new(&address.to_string()),
+        address,
+        prefix: None,
+        public: None,
+        weight: 1,
+        intent: Intent::Up,
+    }
 }
 
 pub(crate) fn numbered(ports: &[u16]) -> Plan {
