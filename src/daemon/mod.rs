@@ -111,6 +111,7 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         journal,
         state_wait: gateway.state_wait,
         undurable: AtomicU64::new(0),
+        borrowed: AtomicU64::new(0),
         leaving: AtomicBool::new(false),
     });
     let access_log = Arc::new(AccessLog::start(&gateway.access_log).map_err(|error| {

@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -52,13 +54,56 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// Whether its last byte has been handed on.
     pub complete: Cell<bool>,
+    /// What has been handed on of it, where the whole may have to be sent again.
+    kept: RefCell<Option<Kept>>,
     /// Where it comes from; here, so that the exchange can let go of it while the backend's connection does not.
     incoming: RefCell<Option<Incoming>>,
     /// The task of the backend's connection, when it waits for the next piece from a stream.
     waiting: RefCell<Option<Waker>>,
 }
 
+/// A body that is kept until the answer is there, or until it is too long to be.
+#[derive(Debug, Default)]
+struct Kept {
+    data: BytesMut,
+    /// The same, once it is asked for.
+    whole: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// Bytes of a request's body that are kept at the most.
+const MOST_KEPT: usize = 64 * 1024;
+
 impl Upload {
+    /// Keeps what will be handed on.
+    pub fn keep(&self) {
+        self.kept.replace(Some(Kept::default()));
+    }
+
+    fn note(&self, frame: &Frame<Bytes>) {
+        let mut slot = self.kept.borrow_mut();
+        let Some(kept) = &mut *slot else { return };
+        match frame.data_ref() {
+            Some(data) if kept.data.len() + data.len() <= MOST_KEPT => kept.data.extend_from_slice(data),
+            Some(_) => *slot = None,
+            None => kept.trailers = frame.trailers_ref().cloned(),
+        }
+    }
+
+    /// The body once more; `None` unless its last byte has been handed on and all of it was kept.
+    pub fn again(&self) -> Option<RequestBody> {
+        if !self.complete.get() {
+            return None;
+        }
+        let mut slot = self.kept.borrow_mut();
+        let Kept { data, whole, trailers } = slot.as_mut()?;
+        if !data.is_empty() {
+            *whole = mem::take(data).freeze();
+        }
+        let whole = Some(whole.clone()).filter(|whole| !whole.is_empty());
+        Some(RequestBody::Kept { data: whole, trailers: trailers.clone() })
+    }
+
     /// Gives up what has not been handed on: the answer is over. The backend's connection closes, unless it has got the
     /// whole; what is left of the stream is for its owner.
     pub fn abandon(&self) -> Option<Incoming> {
@@ -83,6 +128,13 @@ pub enum RequestBody {
     Empty,
     /// As the client sends it.
     Client(Box<ClientBody>),
+    /// As the client sent it.
+    Kept {
+        /// All its bytes, until they are handed on.
+        data: Option<Bytes>,
+        /// What came behind them.
+        trailers: Option<HeaderMap>,
+    },
 }
 
 /// The client's side of a request's body.
@@ -129,7 +181,14 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let RequestBody::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        let body = match self.get_mut() {
+            RequestBody::Empty => return Poll::Ready(None),
+            RequestBody::Client(body) => body,
+            RequestBody::Kept { data, trailers } => {
+                let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                return Poll::Ready(next.map(Ok));
+            }
+        };
         if let Some(interim) = &body.hold {
             if !ready!(interim.poll_send_body(cx)) {
                 return Poll::Ready(Some(Err(BodyError::Unwanted)));
@@ -149,6 +208,7 @@ impl Body for RequestBody {
         match next {
             Some(Ok(frame)) => {
                 body.connection.received();
+                body.upload.note(&frame);
                 if let Some(data) = frame.data_ref() {
                     let length = data.len() as u64;
                     body.upload.bytes.set(body.upload.bytes.get() + length);
@@ -185,6 +245,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => true,
             RequestBody::Client(body) => body.upload.incoming.borrow().as_ref().is_some_and(Body::is_end_stream),
+            RequestBody::Kept { data, trailers } => data.is_none() && trailers.is_none(),
         }
     }
 
@@ -194,6 +255,7 @@ impl Body for RequestBody {
             RequestBody::Client(body) => {
                 body.upload.incoming.borrow().as_ref().map_or_else(SizeHint::default, Body::size_hint)
             }
+            RequestBody::Kept { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Exchange {
     pub snapshot: Snapshot,
     /// What keeps the generation alive.
     pub hold: Hold,
+    /// What keeps another generation alive that answers in place of the request's own.
+    pub stand_in: Option<Lease>,
     /// Whether its session was changed in a way that the client must not see before it is written down.
     pub unrecorded: bool,
     /// How the request's session was found.
@@ -104,6 +106,7 @@ impl Exchange {
             connection,
             snapshot,
             hold: Hold::Nothing,
+            stand_in: None,
             unrecorded: false,
             mark: SessionMark::None,
             lost: None,
@@ -234,9 +237,16 @@ impl Exchange {
         self.complete = true;
     }
 
-    /// Gives a backend's connection back to the pool.
+    /// Gives the connection of the backend in use back to the pool.
     pub fn give_back(&self, sender: SendRequest<RequestBody>) {
-        if let (Some(backend), Some(service)) = (self.backend(), self.service()) {
+        if let Some(slot) = self.slot {
+            self.give_back_to(slot, sender);
+        }
+    }
+
+    /// Gives a backend's connection back to the pool.
+    pub fn give_back_to(&self, slot: Slot, sender: SendRequest<RequestBody>) {
+        if let (Some(backend), Some(service)) = (self.snapshot.backend(slot), self.service()) {
             self.thread.pool.check_in(backend, sender, service.rules.backend_idle_connections);
         }
     }

@@ -85,6 +85,11 @@ impl Interim {
         self.0.lock().go_on
     }
 
+    /// The heads that wait, of an answer for which nobody took them before.
+    pub fn take_withheld(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().heads)
+    }
+
     /// The heads that wait; the task is woken when another one comes.
     pub fn take_heads(&self, cx: &Context<'_>) -> Vec<u8> {
         let mut said = self.0.lock();

@@ -24,7 +24,7 @@ use crate::wire::prefix;
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A request that has been turned towards a backend.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Turned {
     /// What the client asked for.
     target: PathAndQuery,
@@ -114,6 +114,15 @@ pub fn turn(
     }
     *turned = Some(Box::new(Turned { target, host, outer, slot: backend.slot, links }));
     Ok(())
+}
+
+/// A client's target as a backend knows it that the client asks by itself.
+///
+/// # Errors
+/// As [`turn`].
+pub fn target_at(rules: &Service, backend: &Backend, target: &Uri) -> Result<PathAndQuery, Refusal> {
+    let target = target.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    moved(&target, public(rules, backend), backend.prefix.as_deref())
 }
 
 /// The target with the backend's prefix in place of the public one.

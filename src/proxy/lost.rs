@@ -135,7 +135,7 @@ fn location(asked: &Asked, rules: &SessionRules) -> Option<HeaderValue> {
 }
 
 /// A path without the parameters of these names (RFC 3986 section 3.3), in whichever segment.
-fn without_parameters(path: &str, names: &[&str]) -> String {
+pub(super) fn without_parameters(path: &str, names: &[&str]) -> String {
     let segment = |segment: &str| {
         let mut parts = segment.split(';');
         let mut kept = parts.next().unwrap_or_default().to_owned();

@@ -7,7 +7,9 @@
 
 pub mod assign;
 pub mod body;
+pub mod dispatch;
 pub mod exchange;
+pub mod fallback;
 pub mod forward;
 pub mod interim;
 pub mod issue;
@@ -16,10 +18,13 @@ pub mod lesson;
 pub mod links;
 pub mod lost;
 pub mod maintenance;
+pub mod outbound;
 pub mod pipeline;
 pub mod recorded;
 pub mod reply;
 pub mod respond;
+pub mod retry;
+pub mod send;
 pub mod switch;
 pub mod thread;
 pub mod tunnel;

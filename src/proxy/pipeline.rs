@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, hea
 use hyper::body::Incoming;
 
 use crate::clock;
+use crate::config::model::Respond;
 use crate::edge::client::Client;
 use crate::edge::connection::Connection;
 use crate::edge::serve::Answer;
@@ -17,7 +18,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::thread::Thread;
-use crate::proxy::{assign, forward, lost, respond, switch};
+use crate::proxy::{assign, dispatch, forward, lost, respond, switch};
 use crate::session::identify::Target;
 use crate::wire::{hop, http2};
 
@@ -86,6 +87,10 @@ impl Thread {
             Ok(Way::Forward) => {}
             Ok(Way::Switch) => return switch::switch(exchange, &parts, &host).await,
             Err(refusal) => return reply::refuse(refusal, &parts.headers, exchange),
+        }
+        let form = exchange.service().map_or(Respond::Forward, |service| service.rules.respond);
+        if form != Respond::Forward {
+            return dispatch::respond(exchange, parts, form).await;
         }
         let asked = respond::Asked::of(&parts);
         match forward::forward(&mut exchange, parts, incoming).await {

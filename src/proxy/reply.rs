@@ -46,6 +46,8 @@ pub enum Refusal {
     NotReady,
     /// Operator: all backends of the generation are set to drain or down.
     NobodyUp,
+    /// Operator: clients are sent to a backend that has no address for them.
+    Hidden,
     /// Operator: the generation was told to end while the request was under way.
     Ended,
     /// Backend: no connection.
@@ -86,6 +88,7 @@ impl Refusal {
             | Refusal::Maintenance
             | Refusal::NotReady
             | Refusal::NobodyUp
+            | Refusal::Hidden
             | Refusal::Ended
             | Refusal::Unreachable
             | Refusal::Away
@@ -115,6 +118,7 @@ impl Refusal {
             Refusal::Maintenance => "this service is under maintenance and takes no new visitors; try again later",
             Refusal::NotReady => "this service is not ready yet; try again in a moment",
             Refusal::NobodyUp => "no server of this service takes new sessions at present; try again later",
+            Refusal::Hidden => "the server of this service has no address for clients; tell its operator",
             Refusal::Ended => "the version of the application that had this request has been shut down; try again",
             Refusal::Unreachable => "the server behind this gateway cannot be reached; try again in a moment",
             Refusal::Away => "the server that holds this session is away; try again later",
@@ -147,6 +151,7 @@ impl Refusal {
             | Refusal::SwitchMethod
             | Refusal::SwitchOrigin
             | Refusal::SwitchTarget
+            | Refusal::Hidden
             | Refusal::Late
             | Refusal::Ambiguous
             | Refusal::Handshake

@@ -19,6 +19,8 @@ use crate::wire::hop;
 /// Says which generation answered and which one is the newest: `app@7; newest=9`.
 const GENERATION: HeaderName = HeaderName::from_static("tidegate-generation");
 
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
 /// What of the request is still needed when the answer comes.
 pub struct Asked {
     method: Method,
@@ -78,7 +80,7 @@ impl Asked {
 
 /// Learns from the answer, before a byte of it goes to the client, and passes it on.
 pub async fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &Asked) -> Response<ResponseBody> {
-    let Answered { response, sender, raw, unwanted, turned } = answered;
+    let Answered { response, sender, raw, unwanted, turned, is_borrowed, .. } = answered;
     let (mut parts, incoming) = response.into_parts();
     let status = parts.status;
     if is_ambiguous(parts.version, &parts.headers) {
@@ -93,7 +95,14 @@ pub async fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &As
     if let Some(turned) = &turned {
         turned.back(&mut parts.headers);
     }
-    let ticket = lesson::take(&mut exchange, &parts.headers, asked, status);
+    let ticket = if is_borrowed {
+        // Cookies of another generation are not the client's, neither to get nor to lose.
+        parts.headers.remove(header::SET_COOKIE);
+        parts.headers.remove(CLEAR_SITE_DATA);
+        None
+    } else {
+        lesson::take(&mut exchange, &parts.headers, asked, status)
+    };
     recorded::recorded(&mut exchange).await;
     let protocol = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| parts.headers.remove(header::UPGRADE)).flatten();
     if let Some(rules) = exchange.service().map(|service| Arc::clone(&service.rules)) {
@@ -151,7 +160,7 @@ fn speak_for_the_gateway(
 /// Whether two parsers could read two lengths, or two contents, out of a response (promise P8, RFC 9112 sections 6.1
 /// and 6.3): several lengths, or a Transfer-Encoding that is not exactly `chunked`, stands beside a Content-Length or is
 /// one of HTTP/1.0.
-fn is_ambiguous(version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn is_ambiguous(version: Version, headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).into_iter();
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     let has_length = lengths.next().is_some();

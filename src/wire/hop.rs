@@ -14,6 +14,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// By which a backend says that a session ends or begins; it never leaves the gateway.
 pub const TIDEGATE_SESSION: HeaderName = HeaderName::from_static("tidegate-session");
+/// By which a backend says that it has done nothing about a request: another one may get it.
+pub const TIDEGATE_REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
 /// What all of Tidegate's own fields begin with.
 const OWN_PREFIX: &str = "tidegate-";
 
@@ -125,7 +127,7 @@ pub fn strip_request(headers: &mut HeaderMap, sources: &[Source]) {
 }
 
 /// Takes out of a response what ends at this hop: as [`strip_request`], and Proxy-Authenticate (a gateway's backend is
-/// no proxy of the client's) and `Tidegate-Session`.
+/// no proxy of the client's), `Tidegate-Session` and `Tidegate-Refused`.
 ///
 /// Other `Tidegate-*` fields stay: further gateways may stand behind this one.
 pub fn strip_response(headers: &mut HeaderMap, sources: &[Source]) {
@@ -139,6 +141,7 @@ pub fn strip_response(headers: &mut HeaderMap, sources: &[Source]) {
     }
     if found.own {
         headers.remove(TIDEGATE_SESSION);
+        headers.remove(TIDEGATE_REFUSED);
     }
 }
 
@@ -146,7 +149,15 @@ pub fn strip_response(headers: &mut HeaderMap, sources: &[Source]) {
 /// and what ends at this hop.
 pub fn strip_trailers(headers: &mut HeaderMap) {
     let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST, header::TRAILER];
-    let hop = [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::UPGRADE, header::TE, TIDEGATE_SESSION];
+    let hop = [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        TIDEGATE_SESSION,
+        TIDEGATE_REFUSED,
+    ];
     for name in framing.iter().chain(&hop) {
         headers.remove(name);
     }
@@ -357,6 +368,7 @@ mod tests {
             ("Set-Cookie", "a=1"),
             ("X-Hop", "1"),
             ("Tidegate-Session", "end"),
+            ("Tidegate-Refused", "1"),
             ("Tidegate-Generation", "app@7"),
             ("Proxy-Authenticate", "Basic"),
             ("WWW-Authenticate", "Basic"),

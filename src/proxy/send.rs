@@ -1,0 +1,218 @@
+//! One request to one backend, and the wait for the head of its answer.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::oneshot;
+
+use crate::edge::sweep::Wait;
+use crate::fleet::backend::Backend;
+use crate::proxy::body::RequestBody;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::interim::Interim;
+use crate::proxy::outbound;
+use crate::proxy::reply::Refusal;
+use crate::upstream::pool::{Checkout, Limits, RawBackend};
+
+/// A pooled connection that has been idle for longer may be one that the backend is closing at this moment: what can
+/// not be sent twice is not sent over it.
+const SURELY_OPEN: Duration = Duration::from_secs(1);
+/// How long a pooled connection may take to be done with what it did before.
+const READY_WAIT: Duration = Duration::from_millis(100);
+/// How long a request's body is held back for a backend that never says 100 (RFC 9110 section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner<'m> {
+    /// Of the connection.
+    pub limits: Limits,
+    /// The longest rest of a pooled connection that is still used.
+    pub idle_timeout: Duration,
+    /// Whether it may be sent twice to the same backend: it is idempotent, and has no body.
+    pub is_repeatable: bool,
+    /// Whether it asks for an upgrade, for which no connection of the pool is used.
+    pub is_upgrade: bool,
+    /// Whether its body is held back until the backend wants it.
+    pub expects: bool,
+    /// Where interim responses are noted.
+    pub interim: Option<&'m Interim>,
+    /// Whether these wait for the final one, which may never be seen by the client.
+    pub withholds: bool,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct Head {
+    /// Head and body.
+    pub response: Response<Incoming>,
+    /// The connection, for the pool once the body has ended.
+    pub sender: SendRequest<RequestBody>,
+    /// Gives the socket when the answer is 101; only where an upgrade was asked for.
+    pub raw: Option<oneshot::Receiver<RawBackend>>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The backend takes no connection: nothing has left.
+    Unreachable {
+        /// The request as it was.
+        request: Box<Request<RequestBody>>,
+        /// What the connect said.
+        error: io::Error,
+    },
+    /// The connection broke, or what came was no HTTP.
+    Broken {
+        /// The request as it was, if not a byte of it has left.
+        unsent: Option<Box<Request<RequestBody>>>,
+    },
+    /// The gateway waits no longer.
+    GivenUp(Refusal),
+}
+
+/// Sends a request to one backend, over a pooled connection or a new one, and waits for the head of the answer. A pooled
+/// connection that turns out to be closed costs nothing: the request goes over another one.
+///
+/// `backend` is the one that the exchange uses. Dropping the future cancels: the backend's connection is closed.
+///
+/// # Errors
+/// Nothing was answered. Whether the request may go elsewhere is for the caller to judge.
+pub async fn ask(
+    exchange: &Exchange,
+    backend: &Arc<Backend>,
+    mut request: Request<RequestBody>,
+    manner: &Manner<'_>,
+) -> Result<Head, Unanswered> {
+    let at_most = if manner.is_repeatable { manner.idle_timeout } else { SURELY_OPEN };
+    loop {
+        let pooled = if manner.is_upgrade { None } else { exchange.thread.pool.check_out(backend, at_most) };
+        let (connection, raw) = match pooled {
+            Some(connection) => (connection, None),
+            None => match connect(exchange, backend, manner).await {
+                Ok(connected) => connected,
+                Err(error) => return Err(Unanswered::Unreachable { request: Box::new(request), error }),
+            },
+        };
+        let Checkout { mut sender, idle } = connection;
+        let patience = if idle.is_some() { READY_WAIT } else { manner.limits.connect_timeout };
+        if !is_ready(&mut sender, patience).await {
+            if idle.is_some() {
+                continue;
+            }
+            return Err(Unanswered::Broken { unsent: Some(Box::new(request)) });
+        }
+        // Kept only where the connection may be going away: the copy costs as much as the parsing did.
+        let may_be_closing = idle.is_some_and(|idle| idle > SURELY_OPEN);
+        let copy = (manner.is_repeatable && may_be_closing).then(|| outbound::copy(&request));
+        match send(exchange, &mut sender, request, manner).await.map_err(Unanswered::GivenUp)? {
+            Ok(response) => return Ok(Head { response, sender, raw }),
+            Err(Failure { error, unsent }) => match (unsent, copy) {
+                // Not a byte has left: the connection was closed under our hands.
+                (Some(unsent), _) if idle.is_some() => request = *unsent,
+                (None, Some(copy)) if !error.is_parse() => request = copy,
+                (unsent, _) => {
+                    tracing::debug!(%error, "a backend's connection broke before its answer");
+                    return Err(Unanswered::Broken { unsent });
+                }
+            },
+        }
+    }
+}
+
+type Connected = (Checkout<RequestBody>, Option<oneshot::Receiver<RawBackend>>);
+
+/// Opens a connection, and notes whether the backend can be reached.
+async fn connect(exchange: &Exchange, backend: &Arc<Backend>, manner: &Manner<'_>) -> io::Result<Connected> {
+    let (pool, limits) = (&exchange.thread.pool, manner.limits);
+    let result = if manner.is_upgrade {
+        pool.open_for_upgrade(backend, limits).await.map(|(connection, raw)| (connection, Some(raw)))
+    } else {
+        pool.open(backend, limits).await.map(|connection| (connection, None))
+    };
+    match &result {
+        Ok(_) => {
+            if backend.reach.succeeded() {
+                tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
+            }
+        }
+        Err(error) => {
+            backend.reach.failed(exchange.thread.shared.clock.millis());
+            tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
+        }
+    }
+    result
+}
+
+/// Whether the connection takes a request now. A pooled one may have closed; or it still hands the former request's
+/// body to a backend that does not take it, for which nobody waits.
+async fn is_ready(sender: &mut SendRequest<RequestBody>, timeout: Duration) -> bool {
+    let mut ready = pin!(sender.ready());
+    let at_once = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+    let result = match at_once {
+        Poll::Ready(result) => Ok(result),
+        // A timer only where there is something to wait for.
+        Poll::Pending => tokio::time::timeout(timeout, ready).await,
+    };
+    matches!(result, Ok(Ok(())))
+}
+
+struct Failure {
+    error: hyper::Error,
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// Sends once and waits for the head of the answer, passing interim responses on meanwhile.
+async fn send(
+    exchange: &Exchange,
+    sender: &mut SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+    manner: &Manner<'_>,
+) -> Result<Result<Response<Incoming>, Failure>, Refusal> {
+    let mut sending = pin!(sender.try_send_request(request));
+    let interim = manner.interim;
+    let mut patience = pin!((manner.expects && interim.is_some()).then(|| tokio::time::sleep(CONTINUE_WAIT)));
+    let connection = &exchange.connection;
+    poll_fn(|cx| {
+        if let Some(interim) = interim {
+            if !manner.withholds {
+                let heads = interim.take_heads(cx);
+                if !heads.is_empty() {
+                    connection.queue_interim(&heads);
+                }
+            }
+            if let Some(sleep) = patience.as_mut().as_pin_mut()
+                && sleep.poll(cx).is_ready()
+            {
+                interim.go_on();
+                patience.set(None);
+            }
+        }
+        if let Poll::Ready(result) = sending.as_mut().poll(cx) {
+            return Poll::Ready(Ok(result.map_err(|mut error| {
+                let unsent = error.take_message().map(Box::new);
+                Failure { error: error.into_error(), unsent }
+            })));
+        }
+        if exchange.must_end() {
+            return Poll::Ready(Err(Refusal::Ended));
+        }
+        if connection.watch().has_fired(Wait::Response) {
+            connection.watch().fired();
+            return Poll::Ready(Err(Refusal::Late));
+        }
+        if connection.watch().has_fired(Wait::Body) {
+            connection.watch().fired();
+            return Poll::Ready(Err(Refusal::BodyStalled));
+        }
+        Poll::Pending
+    })
+    .await
+}
