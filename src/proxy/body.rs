@@ -220,7 +220,8 @@ impl Body for RequestBody {
                         }
                     }
                 }
-                if is_over {
+                // Behind trailers nothing comes, and nobody asks for it.
+                if is_over || frame.is_trailers() {
                     body.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

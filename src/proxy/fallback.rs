@@ -17,7 +17,7 @@ use crate::proxy::forward::Answered;
 use crate::proxy::links;
 use crate::proxy::lost::without_parameters;
 use crate::proxy::retry;
-use crate::proxy::send::{self, Head, Manner};
+use crate::proxy::send::{self, Head, Manner, Unanswered};
 use crate::session::identify;
 use crate::wire::prefix::climbs;
 
@@ -116,7 +116,12 @@ pub async fn ask(exchange: &mut Exchange, missing: Answered, question: &Question
     let offers: Vec<(Slot, Lease)> = others.filter_map(|other| offer(exchange, other)).take(MOST_ASKED).collect();
     for (slot, lease) in offers {
         exchange.use_backend(slot);
-        let Some(found) = put(exchange, question, &manner).await else { continue };
+        let found = match put(exchange, question, &manner).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            // The time for all questions is over.
+            Err(GivenUp) => break,
+        };
         let has_it = found.response.status().is_success() || found.response.status() == StatusCode::NOT_MODIFIED;
         if has_it {
             exchange.stand_in = Some(lease);
@@ -138,20 +143,29 @@ fn offer(exchange: &Exchange, generation: &GenerationView) -> Option<(Slot, Leas
     Some((chosen.backend.slot, lease))
 }
 
+/// The gateway waits no longer.
+struct GivenUp;
+
 /// Puts the question to the backend that the exchange uses.
-async fn put(exchange: &Exchange, question: &Question, manner: &Manner<'_>) -> Option<Answered> {
-    let backend = Arc::clone(exchange.backend()?);
+async fn put(exchange: &Exchange, question: &Question, manner: &Manner<'_>) -> Result<Option<Answered>, GivenUp> {
+    let Some(backend) = exchange.backend().cloned() else { return Ok(None) };
     let mut request = question.request();
     let mut turned = None;
-    links::turn(&mut turned, &question.rules, exchange, &mut request, None).ok()?;
-    let Head { response, sender, raw } = send::ask(exchange, &backend, request, manner).await.ok()?;
+    if links::turn(&mut turned, &question.rules, exchange, &mut request, None).is_err() {
+        return Ok(None);
+    }
+    let Head { response, sender, raw } = match send::ask(exchange, &backend, request, manner).await {
+        Ok(head) => head,
+        Err(Unanswered::GivenUp(_)) => return Err(GivenUp),
+        Err(Unanswered::Unreachable { .. } | Unanswered::Broken { .. }) => return Ok(None),
+    };
     tracing::debug!(
         generation = %backend.generation,
         backend = %backend.name,
         status = response.status().as_u16(),
         "asked another generation for a file"
     );
-    Some(Answered { response, sender, raw, unwanted: None, turned, slot: backend.slot, is_borrowed: true })
+    Ok(Some(Answered { response, sender, raw, unwanted: None, turned, slot: backend.slot, is_borrowed: true }))
 }
 
 #[cfg(test)]
