@@ -151,6 +151,11 @@ impl Exchange {
         self.by_tls
     }
 
+    /// Whether the head of an answer is all that the client wants.
+    pub fn is_head(&self) -> bool {
+        self.seen.method == Method::HEAD
+    }
+
     /// Whether the file says of such a request that it opens no session.
     pub fn is_exempt(&self) -> bool {
         let Some(service) = self.service() else { return false };

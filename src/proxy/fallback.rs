@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 
-use crate::config::model::{IdPlace, PathPattern, Service, SessionRules};
+use crate::config::model::{IdPlace, Service, SessionRules};
 use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::GenerationView;
@@ -16,10 +16,10 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Answered;
 use crate::proxy::links;
 use crate::proxy::lost::without_parameters;
+use crate::proxy::maintenance::leads_to;
 use crate::proxy::retry;
 use crate::proxy::send::{self, Head, Manner, Unanswered};
 use crate::session::identify;
-use crate::wire::prefix::climbs;
 
 /// Generations that are asked besides the request's own.
 const MOST_ASKED: usize = 2;
@@ -41,12 +41,7 @@ impl Question {
             return None;
         }
         let target = anonymous(request.uri().path_and_query()?, &rules.session)?;
-        let is_meant = |pattern: &PathPattern| match pattern {
-            PathPattern::Exact(_) => pattern.matches(target.path()),
-            // Of what such a path begins, dot segments could lead elsewhere.
-            PathPattern::Below(_) => pattern.matches(target.path()) && !climbs(target.path().as_bytes()),
-        };
-        if !rules.asset_fallback.iter().any(is_meant) {
+        if !rules.asset_fallback.iter().any(|pattern| leads_to(pattern, target.path())) {
             return None;
         }
         let mut headers = request.headers().clone();

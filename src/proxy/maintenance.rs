@@ -13,12 +13,15 @@ use crate::wire::prefix::climbs;
 /// Whether a request to this path that belongs to no open session is turned away.
 pub fn turns_away(service: &ServiceView, path: &str) -> bool {
     let maintenance = &service.rules.maintenance;
-    // Of what an exempt path begins, dot segments could lead elsewhere.
-    let is_exempt = |pattern: &PathPattern| match pattern {
+    maintenance.on && !maintenance.exempt.iter().any(|pattern| leads_to(pattern, path))
+}
+
+/// Whether a path is meant by a pattern, and stays there: of what it begins, dot segments could lead elsewhere.
+pub fn leads_to(pattern: &PathPattern, path: &str) -> bool {
+    match pattern {
         PathPattern::Exact(exact) => path == exact,
         PathPattern::Below(start) => path.strip_prefix(start.as_str()).is_some_and(|rest| !climbs(rest.as_bytes())),
-    };
-    maintenance.on && !maintenance.exempt.iter().any(is_exempt)
+    }
 }
 
 /// The answer to such a request: the operator's page for those who show pages, a few words for all others.

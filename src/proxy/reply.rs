@@ -240,8 +240,15 @@ pub(super) fn empty(status: StatusCode, mut exchange: Box<Exchange>) -> Response
 pub(super) fn own(status: StatusCode, text: String, form: Form, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     exchange.answered(status);
     exchange.complete();
-    let mut response = Response::new(ResponseBody::own(Bytes::from(text), exchange));
+    let length = text.len();
+    // The codec of HTTP/2 would send a body that answers a HEAD, and clients would take it for an error.
+    let is_head = exchange.is_head();
+    let text = if is_head { Bytes::new() } else { Bytes::from(text) };
+    let mut response = Response::new(ResponseBody::own(text, exchange));
     *response.status_mut() = status;
+    if is_head {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response.headers_mut().insert(CONTENT_TYPE, form.content_type());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
