@@ -80,7 +80,8 @@ async fn a_file_of_an_old_version_is_found_without_a_word_about_the_client() {
     assert_eq!(asked.head.get("host"), Some("app.test"), "{asked:?}");
     // Nothing opened and nothing ended.
     gateway.sessions(1, 1).await;
-    gateway.sessions(2, 1).await;
+    let status = gateway.sessions(2, 1).await;
+    assert_eq!(status.gateway.borrowed, 1);
     eventually("the log names the generation that answered", async || {
         let log = gateway.access_log();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("/assets/")).collect();

@@ -67,7 +67,8 @@ async fn a_refused_request_is_asked_elsewhere_and_the_refusal_leaves_no_trace() 
     assert!(no.connections() < refused, "connections are used again: {} for {refused}", no.connections());
     // The id of the refusal is nobody's.
     wire.ask("GET", "/page", "Cookie: sid=refused\r\n").await;
-    gateway.sessions(1, 0).await;
+    let status = gateway.sessions(1, 0).await;
+    assert_eq!(status.gateway.retried, no.heard().len() as u64);
     eventually("the log names who answered", async || {
         let log = gateway.access_log();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("/page")).collect();

@@ -91,6 +91,13 @@ pub struct Gateway {
     /// Sessions that were lost with their backend since the start.
     #[serde(default)]
     pub sessions_lost: u64,
+    /// Times since the start that a request went on to another backend, after one refused it or broke it off
+    /// (`retry_new`).
+    #[serde(default)]
+    pub retried: u64,
+    /// Files since the start that another generation than the request's own had (`asset_fallback`).
+    #[serde(default)]
+    pub borrowed: u64,
     /// Open connections of clients.
     pub connections: u64,
 }

@@ -111,6 +111,7 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         journal,
         state_wait: gateway.state_wait,
         undurable: AtomicU64::new(0),
+        retried: AtomicU64::new(0),
         borrowed: AtomicU64::new(0),
         leaving: AtomicBool::new(false),
     });
@@ -260,8 +261,8 @@ impl House {
         let connections = Arc::clone(self.serving.connections());
         let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
         let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
-        let table = Arc::clone(&self.shared.table);
-        let source = StatusSource::new(self.handle.clone(), phase, connections, table, durability);
+        let shared = Arc::clone(&self.shared);
+        let source = StatusSource::new(self.handle.clone(), phase, connections, shared, durability);
         tracing::info!(%address, "the admin API listens");
         Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
     }

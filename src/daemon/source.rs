@@ -1,6 +1,7 @@
 //! What the admin API shows, gathered from those who know it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,8 +14,9 @@ use crate::daemon::serving::Connections;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
+use crate::proxy::thread::Shared;
 use crate::record::event::EventRecord;
-use crate::session::table::{Closing, Table};
+use crate::session::table::Closing;
 
 /// What the log of bindings has to say of itself.
 #[derive(Clone, Debug, Default)]
@@ -41,21 +43,21 @@ pub(super) struct StatusSource {
     handle: Handle,
     phase: watch::Receiver<Phase>,
     connections: Arc<Connections>,
-    table: Arc<Table>,
+    shared: Arc<Shared>,
     durability: Durability,
     began: u64,
 }
 
 impl StatusSource {
-    /// Asks `handle` for the fleet, `connections` and `table` for their counts, `durability` for the log of bindings.
+    /// Asks `handle` for the fleet, `connections` and `shared` for their counts, `durability` for the log of bindings.
     pub(super) fn new(
         handle: Handle,
         phase: watch::Receiver<Phase>,
         connections: Arc<Connections>,
-        table: Arc<Table>,
+        shared: Arc<Shared>,
         durability: Durability,
     ) -> Self {
-        Self { handle, phase, connections, table, durability, began: clock::monotonic_nanos() }
+        Self { handle, phase, connections, shared, durability, began: clock::monotonic_nanos() }
     }
 
     fn gather(&self, status: Status) -> api::Status {
@@ -69,6 +71,7 @@ impl StatusSource {
             .filter_map(|generation| generation.unsure_for_ms)
             .max()
             .and_then(|millis| now.checked_add(Duration::from_millis(millis)).ok());
+        let table = &self.shared.table;
         let gateway = api::Gateway {
             state_place: status.state,
             durability: durability(status.durable, &bindings),
@@ -88,9 +91,11 @@ impl StatusSource {
             reload_error: status.reload_fault.map(|fault| fault.report),
             durable: status.durable && bindings.durable,
             unsure: status.services.iter().any(|service| service.unsure),
-            sessions: self.table.sessions(),
-            unconfirmed: self.table.unconfirmed(),
-            sessions_lost: self.table.closed_by(Closing::Lost),
+            sessions: table.sessions(),
+            unconfirmed: table.unconfirmed(),
+            sessions_lost: table.closed_by(Closing::Lost),
+            retried: self.shared.retried.load(Ordering::Relaxed),
+            borrowed: self.shared.borrowed.load(Ordering::Relaxed),
             connections: self.connections.total() as u64,
         };
         let services = status.services.into_iter().map(|status| service(status, now)).collect();

@@ -2,6 +2,7 @@
 //! `asset_fallback`): a page of an old version names them by a hash and asks for them without its session.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
@@ -120,7 +121,7 @@ pub async fn ask(exchange: &mut Exchange, missing: Answered, question: &Question
         let has_it = found.response.status().is_success() || found.response.status() == StatusCode::NOT_MODIFIED;
         if has_it {
             exchange.stand_in = Some(lease);
-            exchange.thread.shared.borrowed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            exchange.thread.shared.borrowed.fetch_add(1, Ordering::Relaxed);
             retry::discard(exchange, missing);
             return found;
         }

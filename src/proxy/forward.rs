@@ -1,6 +1,7 @@
 //! A request on its way to a backend, or from one to the next, until an answer is there for the client.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -138,7 +139,7 @@ async fn offer(
                     retry::discard(exchange, former);
                 }
                 request = again;
-                exchange.use_backend(slot);
+                go_on(exchange, slot);
             }
             Err(Unanswered::Unreachable { request: unsent, error }) => {
                 request = *unsent;
@@ -168,11 +169,17 @@ async fn offer(
                 };
                 drop(outbound.interim.as_ref().map(|interim| interim.take_withheld()));
                 request = again;
-                exchange.use_backend(slot);
+                go_on(exchange, slot);
             }
             Err(Unanswered::GivenUp(refusal)) => return Err(refusal),
         }
     }
+}
+
+/// Goes on to the next backend.
+fn go_on(exchange: &mut Exchange, slot: Slot) {
+    exchange.thread.shared.retried.fetch_add(1, Ordering::Relaxed);
+    exchange.use_backend(slot);
 }
 
 /// Whether the answer to a handshake of the gateway's own may go on to a client to whom every 2xx says that the WebSocket

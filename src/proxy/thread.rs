@@ -45,6 +45,8 @@ pub struct Shared {
     pub state_wait: Duration,
     /// Answers that went out before what they did to their session was durable.
     pub undurable: AtomicU64,
+    /// Times that a request went on to another backend, after one refused it or broke it off.
+    pub retried: AtomicU64,
     /// Files that another generation than the request's own had.
     pub borrowed: AtomicU64,
     /// Set when the gateway is told to stop: `health_path` fails from then on.

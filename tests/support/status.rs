@@ -25,6 +25,10 @@ pub(crate) struct Process {
     pub(crate) unsure: bool,
     pub(crate) sessions_lost: u64,
     #[serde(default)]
+    pub(crate) retried: u64,
+    #[serde(default)]
+    pub(crate) borrowed: u64,
+    #[serde(default)]
     pub(crate) recovered: Option<Recovered>,
 }
 

@@ -66,6 +66,8 @@ pub(crate) fn status() -> Status {
         undurable: 0,
         recovered: None,
         sessions_lost: 0,
+        retried: 0,
+        borrowed: 0,
         log_bytes: 1 << 20,
         snapshot_bytes: 1 << 19,
         unsure: false,
