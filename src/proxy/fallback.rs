@@ -38,7 +38,9 @@ impl Question {
     /// The question that a request gives rise to, as it goes out before it is turned towards a backend; `None` where it
     /// is about no file that the service asks for elsewhere.
     pub fn of(exchange: &Exchange, rules: &Arc<Service>, request: &Request<RequestBody>) -> Option<Box<Self>> {
-        if rules.asset_fallback.is_empty() || exchange.service()?.serving.len() < 2 {
+        let own = exchange.backend()?.generation.number;
+        let mut serving = exchange.service().map_or(&[][..], |service| &service.serving).iter();
+        if rules.asset_fallback.is_empty() || serving.all(|generation| generation.number == own) {
             return None;
         }
         let target = anonymous(request.uri().path_and_query()?, &rules.session)?;

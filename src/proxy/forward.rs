@@ -11,7 +11,6 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
 use crate::ids::Slot;
-use crate::proxy::assign;
 use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::fallback;
@@ -20,7 +19,7 @@ use crate::proxy::links::Turned;
 use crate::proxy::lost;
 use crate::proxy::outbound::{self, Outbound};
 use crate::proxy::reply::Refusal;
-use crate::proxy::retry::{self, MOST_OFFERS};
+use crate::proxy::retry::{self, Tried};
 use crate::proxy::send::{self, Head, Unanswered};
 use crate::upstream::pool::RawBackend;
 use crate::wire::hop;
@@ -91,18 +90,17 @@ async fn offer(
     mut request: Request<RequestBody>,
     refused: &mut Option<Answered>,
 ) -> Result<Answered, Refusal> {
-    let mut tried: Vec<Slot> = Vec::new();
+    let mut tried = Tried::default();
     let mut pauses = PAUSES.iter();
     loop {
         let backend = Arc::clone(exchange.backend().ok_or(Refusal::NotReady)?);
         outbound.turn(exchange, &mut request)?;
-        if !tried.contains(&backend.slot) {
-            tried.push(backend.slot);
-        }
+        tried.note(backend.slot);
         // Nobody has reached it lately: one try tells.
         let is_away = backend.reach.is_failing();
         let again = retry::may_go_on(exchange, outbound, &tried).then(|| outbound::copy(&request));
-        match send::ask(exchange, &backend, request, &outbound.manner(again.is_some())).await {
+        let withholds = again.is_some();
+        match send::ask(exchange, &backend, request, &outbound.manner(withholds)).await {
             Ok(Head { response, sender, raw }) => {
                 if let Some(accept) = &outbound.accept {
                     check_handshake(&response, accept)?;
@@ -122,7 +120,7 @@ async fn offer(
                     raw,
                 };
                 // What was said before an answer goes with it, or is thrown away with it.
-                let hints = interim.map(|interim| interim.take_withheld()).unwrap_or_default();
+                let hints = interim.filter(|_| withholds).map(|interim| interim.take_withheld()).unwrap_or_default();
                 let Some((again, slot)) = next else {
                     if !hints.is_empty() {
                         exchange.connection.queue_interim(&hints);
@@ -151,10 +149,7 @@ async fn offer(
                         _ => lost::give_up(exchange)?,
                     }
                 } else {
-                    match assign::choose_another(exchange, &tried) {
-                        Some(slot) if tried.len() < MOST_OFFERS => exchange.use_backend(slot),
-                        _ => return Err(Refusal::Unreachable),
-                    }
+                    exchange.use_backend(retry::reachable(exchange, &tried).ok_or(Refusal::Unreachable)?);
                 }
             }
             Err(Unanswered::Broken { unsent }) => {

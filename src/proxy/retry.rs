@@ -13,7 +13,36 @@ use crate::proxy::respond;
 use crate::wire::hop::TIDEGATE_REFUSED;
 
 /// Backends that a request is offered to when one after the other cannot be reached or refuses it.
-pub const MOST_OFFERS: usize = 3;
+const MOST_OFFERS: usize = 3;
+
+/// Backends that a request has been offered to.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// In place, for every request has them.
+    slots: [Option<Slot>; MOST_OFFERS],
+}
+
+impl Tried {
+    /// Notes one, if it is not there yet.
+    pub fn note(&mut self, slot: Slot) {
+        if self.slots.contains(&Some(slot)) {
+            return;
+        }
+        if let Some(free) = self.slots.iter_mut().find(|free| free.is_none()) {
+            *free = Some(slot);
+        }
+    }
+
+    /// Whether there is to be no other one.
+    pub fn is_full(&self) -> bool {
+        self.slots.iter().all(Option::is_some)
+    }
+
+    /// In the order in which they were tried.
+    fn list(&self) -> Vec<Slot> {
+        self.slots.iter().copied().flatten().collect()
+    }
+}
 
 /// Whether what a backend answers to this request may be a refusal, which another one would take back.
 ///
@@ -30,8 +59,8 @@ pub fn may_be_refused(exchange: &Exchange, rules: &Service) -> bool {
 }
 
 /// Whether the request may yet be offered to others behind `tried`, of which the last one is about to get it.
-pub fn may_go_on(exchange: &Exchange, outbound: &Outbound, tried: &[Slot]) -> bool {
-    tried.len() < MOST_OFFERS && !outbound.is_upgrade && may_be_refused(exchange, &outbound.rules)
+pub fn may_go_on(exchange: &Exchange, outbound: &Outbound, tried: &Tried) -> bool {
+    !tried.is_full() && !outbound.is_upgrade && may_be_refused(exchange, &outbound.rules)
 }
 
 /// The body that goes with the request to another backend, if an answer with this head is a refusal and the request may
@@ -55,10 +84,16 @@ pub fn body_again(
     if outbound.has_body { exchange.upload.again() } else { Some(RequestBody::Empty) }
 }
 
-/// The next backend: one of the generation whose lease is held, as long as it takes new sessions (promise P2).
-pub fn another(exchange: &Exchange, tried: &[Slot]) -> Option<Slot> {
+/// The backend that a refused request goes on to: another one of the generation whose lease is held, as long as that
+/// takes new sessions (promise P2).
+pub fn another(exchange: &Exchange, tried: &Tried) -> Option<Slot> {
     let is_detached = exchange.backend().is_none_or(|backend| backend.gate.is_detached());
-    if is_detached { None } else { assign::choose_another(exchange, tried) }
+    if is_detached { None } else { reachable(exchange, tried) }
+}
+
+/// The same for a request that could not be sent at all.
+pub fn reachable(exchange: &Exchange, tried: &Tried) -> Option<Slot> {
+    if tried.is_full() { None } else { assign::choose_another(exchange, &tried.list()) }
 }
 
 /// Throws an answer away that the client is not to see. Its connection is used again if its body is there already, and

@@ -105,3 +105,18 @@ fn what_a_reload_cannot_change_is_named() {
     assert_eq!(told(A, &text), ["gateway.state_wait: 50ms -> 20ms", "gateway.state_sync: 1s -> always"]);
     assert_eq!(keys(&old), [""; 0]);
 }
+
+#[test]
+fn whose_answer_a_request_gets_is_told() {
+    let new = "[[service]]\nname = \"a\"\nretry_new = [504, 502]\nasset_fallback = [\"/assets/*\"]\n\
+               respond = \"backend\"\nbackends = [{ address = \"127.0.0.1:1\", public = \"a.example:1\" }]\n";
+    assert_eq!(
+        told(A, new),
+        [
+            "service a: backend 127.0.0.1:1 public: none -> a.example:1",
+            "service a: retry_new: none -> 502, 504",
+            "service a: asset_fallback: none -> /assets/*",
+            "service a: respond: forward -> backend",
+        ]
+    );
+}
