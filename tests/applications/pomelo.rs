@@ -68,7 +68,7 @@ async fn talk<const N: usize>(one: &mut Driven, uid: &str, others: [&mut Driven;
 }
 
 fn is(status: &Status, generation: u64, state: &str) -> bool {
-    ["connector", "chat"].iter().all(|service| status.state(service, generation) == state)
+    ["connector", "chat", "gate"].iter().all(|service| status.state(service, generation) == state)
 }
 
 #[tokio::test]
@@ -92,6 +92,9 @@ async fn users_and_rooms_are_dispatched_as_pomelo_does_through_a_roll() {
     at(&mut d, "enter", ("v1", 1), ("v1", 2)).await;
     at(&mut e, "enter", ("v1", 3), ("v1", 3)).await;
     at(&mut f, "enter", ("v1", 2), ("v1", 3)).await;
+    // The gate names the connector to which the gateway itself leads.
+    let port = |place: usize| json!({ "host": "127.0.0.1", "port": old.0[place].address.port(), "generation": 1 });
+    assert_eq!([a.act("gate").await, b.act("gate").await, c.act("gate").await], [port(0), port(1), port(2)]);
     talk(&mut a, "user1", [&mut b]).await;
     talk(&mut d, "7", [&mut c]).await;
     talk(&mut e, "42", [&mut f]).await;
@@ -107,6 +110,7 @@ async fn users_and_rooms_are_dispatched_as_pomelo_does_through_a_roll() {
     let mut g = user("user-9@white");
     at(&mut g, "enter", ("v2", 1), ("v1", 1)).await;
     talk(&mut g, "user-9", [&mut a, &mut b]).await;
+    assert_eq!(g.act("gate").await["port"], new.0[0].address.port(), "the gate names new connectors");
     talk(&mut c, "1", [&mut d]).await;
     talk(&mut f, "2", [&mut e]).await;
     assert_eq!(a.act("count").await["count"], 2);

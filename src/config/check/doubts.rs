@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use super::session::{Around, below, typed};
 use super::{balance, raw};
 use crate::config::model::{
-    Gateway, HostPattern, IdPlace, IssuedCookie, PathPattern, PathTemplate, Plan, Service, SessionRules, StatePlace,
+    Gateway, HostPattern, IdPlace, IssuedCookie, PathPattern, PathTemplate, Plan, Respond, Service, SessionRules,
+    StatePlace,
 };
 use crate::config::reader::At;
 use crate::config::report::{Faults, Place, shown};
@@ -23,7 +24,8 @@ pub(super) struct Doubts<'c> {
 impl Doubts<'_> {
     /// Warns of everything doubtful in the rules.
     pub(super) fn tell(&self) {
-        if self.rules.sources.is_empty() {
+        let forwards = self.around.service.answers.respond.as_ref().is_none_or(|at| at.value == Respond::Forward);
+        if self.rules.sources.is_empty() && forwards {
             let place = &self.around.service.place;
             let place = Place { span: place.span.clone(), key: format!("{}.session", place.key) };
             let help = "name the application's cookie: `session = { cookie = \"JSESSIONID\" }`, or issue one: \
