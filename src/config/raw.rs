@@ -1,6 +1,7 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
 mod balance;
+mod mode;
 mod session;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub(super) use balance::Balance;
+pub(super) use mode::Mode;
 pub(super) use session::*;
 
 use super::model::{
@@ -51,6 +53,8 @@ const GATEWAY: &[&str] = &[
 ];
 const SERVICE_KEYS: &[&str] = &[
     "name",
+    "mode",
+    "listen",
     "hosts",
     "path",
     "strip_prefix",
@@ -145,6 +149,7 @@ pub(super) struct Gateway {
 pub(super) struct Service {
     pub(super) place: Place,
     pub(super) name: Option<At<ServiceName>>,
+    pub(super) mode: Mode,
     pub(super) hosts: Option<At<Vec<At<HostPattern>>>>,
     /// Whether no host is named at all: not one that was refused, either.
     pub(super) every_host: bool,
@@ -184,6 +189,8 @@ pub(super) struct Maintenance {
     pub(super) retry_after: Option<At<Duration>>,
     pub(super) page: Option<At<Option<PathBuf>>>,
     pub(super) exempt: Option<At<Vec<At<PathPattern>>>>,
+    /// Where keys stand that are about HTTP.
+    pub(super) of_http: Vec<Place>,
 }
 
 /// The `[service.ready]` table.
@@ -296,6 +303,7 @@ fn threads(node: &Node<'_>) -> Option<usize> {
 }
 
 fn service(mut table: Table<'_>) -> Service {
+    let mode = mode::mode(&mut table, SERVICE_KEYS);
     let has_hosts = table.has("hosts");
     let has_backends = table.has("backends") || table.has_mistyped("backends");
     let backends_place = table.place_of("backends");
@@ -312,6 +320,7 @@ fn service(mut table: Table<'_>) -> Service {
         has_backends,
         has_generations: table.has("generation"),
         name: table.required("name", &SERVICE),
+        mode,
         path: table.text("path", &PREFIX),
         strip_prefix: table.take("strip_prefix").and_then(|node| strip_prefix(&node)),
         host: table.text("host", &HOST_RULE),
@@ -341,6 +350,7 @@ fn service(mut table: Table<'_>) -> Service {
 
 fn maintenance(mut table: Table<'_>) -> Maintenance {
     let maintenance = Maintenance {
+        of_http: mode::of_maintenance(&table, MAINTENANCE),
         on: table.boolean("on"),
         status: table.integer("status", 400..=599),
         retry_after: table.text("retry_after", &PAUSE),

@@ -2,6 +2,7 @@
 
 mod balance;
 mod links;
+mod mode;
 mod session;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use balance::*;
 pub(super) use links::*;
+pub(super) use mode::*;
 pub(super) use session::*;
 
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};

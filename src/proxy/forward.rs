@@ -36,7 +36,7 @@ const READY_WAIT: Duration = Duration::from_millis(100);
 /// Pauses between attempts to connect to the backend of a bound session.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
 /// Backends that a new session is offered to when one after the other cannot be reached.
-const MOST_OFFERS: usize = 3;
+pub(super) const MOST_OFFERS: usize = 3;
 /// How long a request's body is held back for a backend that never says 100 (RFC 9110 section 10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 

@@ -21,5 +21,6 @@ pub mod recorded;
 pub mod reply;
 pub mod respond;
 pub mod switch;
+pub mod tcp;
 pub mod thread;
 pub mod tunnel;
