@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::model::{Hook, Plan, Service};
+use crate::config::model::{Gateway, Hook, Plan, Service};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::tests::{explicit, model, numbered, service};
 use crate::fleet::slots::Slots;
