@@ -106,7 +106,7 @@ async fn a_file_with_an_address_that_is_taken_changes_nothing() {
     let (mut gateway, service, address) = before(&[&a]).await;
     let mut caller = Caller::open(address).await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (free, before) = (free_address(), gateway.file.clone());
+    let free = free_address();
     // A roll, a service, an address less, one more and one that another process has.
     let listen = format!("[\"{free}\", \"{}\"]", taken.local_addr().unwrap());
     let file = gateway.file.with([
@@ -130,7 +130,6 @@ async fn a_file_with_an_address_that_is_taken_changes_nothing() {
     gateway.active(2).await;
     assert_eq!(Caller::open(free).await.name, "b");
     caller.say(b"here all the while").await;
-    drop(before);
 }
 
 #[tokio::test]

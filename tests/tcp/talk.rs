@@ -45,7 +45,7 @@ impl Program {
 
     /// Says its name on a line, then everything that it hears, and "bye" when it has heard all.
     pub(crate) async fn echo(name: &'static str) -> Self {
-        Self::start(async move |mut stream| {
+        Self::start(move |mut stream: TcpStream| async move {
             // Whether somebody is still there shows below.
             let _ = stream.write_all(format!("{name}\n").as_bytes()).await;
             let mut buffer = vec![0; 64 * 1024];
