@@ -59,6 +59,12 @@ impl Program {
         .await
     }
 
+    /// Closes its listener and its connections, and returns when it has.
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.is_err_and(|error| error.is_cancelled()));
+    }
+
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)

@@ -15,11 +15,11 @@ use crate::talk::{Caller, Program, before, connections, is_turned_away, lines, s
 async fn who_refuses_is_passed_over() {
     let (gone, there) = (Program::echo("a").await, Program::echo("b").await);
     let (gateway, _, address) = before(&[&gone, &there]).await;
-    drop(gone);
+    gone.stop().await;
     for _ in 0..20 {
         assert_eq!(Caller::open(address).await.name, "b");
     }
-    drop(there);
+    there.stop().await;
     is_turned_away(address).await;
     let lines = lines(&gateway, 21).await;
     let refused: Vec<_> = lines.iter().filter(|line| line["status"] == 502).collect();

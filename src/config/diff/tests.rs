@@ -105,3 +105,20 @@ fn what_a_reload_cannot_change_is_named() {
     assert_eq!(told(A, &text), ["gateway.state_wait: 50ms -> 20ms", "gateway.state_sync: 1s -> always"]);
     assert_eq!(keys(&old), [""; 0]);
 }
+
+#[test]
+fn addresses_of_a_service_are_told_one_by_one() {
+    let with = |listen: &str| format!("{A}mode = \"tcp\"\nlisten = [{listen}]\n");
+    let old = with("\"127.0.0.1:3050\", \"127.0.0.1:3051\"");
+    assert_eq!(
+        told(&old, &with("\"127.0.0.1:3051\", \"127.0.0.1:3052\"")),
+        [
+            "service a: listener 127.0.0.1:3050: removed, its connections go on",
+            "service a: listener 127.0.0.1:3052: added"
+        ]
+    );
+    assert_eq!(
+        told(A, &with("\"127.0.0.1:3050\"")),
+        ["service a: mode: http -> tcp", "service a: listener 127.0.0.1:3050: added"]
+    );
+}
