@@ -14,6 +14,15 @@ async fn closed(address: std::net::SocketAddr) {
     .await;
 }
 
+#[test]
+fn the_example_is_a_right_one() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/tcp/tidegate.toml");
+    let loaded = tidegate::config::load(&file.as_path().into()).unwrap_or_else(|report| panic!("{report}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let listen: Vec<_> = loaded.model.services.iter().map(|service| service.mode.listen().len()).collect();
+    assert_eq!(listen, [1, 1]);
+}
+
 #[tokio::test]
 async fn addresses_come_and_go_with_the_file() {
     let (a, b) = (Program::echo("a").await, Program::echo("b").await);
