@@ -1,18 +1,9 @@
 //! Addresses of services come and go with the file, all of them or none.
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::support::{Service, Wire, eventually, free_address};
-use crate::talk::{Caller, Program, before, is_turned_away};
-
-/// Waits until nobody listens at an address.
-async fn closed(address: std::net::SocketAddr) {
-    eventually("nobody listens there", async || match TcpStream::connect(address).await {
-        Ok(_) => Err("it accepts"),
-        Err(_) => Ok(()),
-    })
-    .await;
-}
+use crate::talk::{Caller, Program, before, closed, is_turned_away};
 
 #[test]
 fn the_example_is_a_right_one() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::process::Signal;
 
 use crate::support::{File, Gateway, eventually, is_reset};
-use crate::talk::{Caller, Program, before, connections, lines, service};
+use crate::talk::{Caller, Program, before, closed, connections, lines, service};
 
 #[tokio::test]
 async fn who_is_connected_stays_and_the_last_one_ends_the_generation() {
@@ -159,11 +159,7 @@ async fn a_gateway_that_stops_waits_for_connections() {
     let (mut gateway, _, address) = before(&[&program]).await;
     let mut caller = Caller::open(address).await;
     gateway.signal(Signal::TERM);
-    eventually("the door is closed", async || match Caller::try_open(address).await {
-        Ok(_) => Err("it accepts"),
-        Err(_) => Ok(()),
-    })
-    .await;
+    closed(address).await;
     caller.say(b"not yet").await;
     assert!(gateway.is_running());
     caller.leave().await;

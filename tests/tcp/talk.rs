@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{File, Gateway, Service, free_address, is_reset, within};
+use crate::support::{File, Gateway, Service, eventually, free_address, is_reset, within};
 
 /// A program behind the gateway. Dropping it closes its listener and its connections.
 pub(crate) struct Program {
@@ -156,6 +156,15 @@ pub(crate) async fn is_turned_away(address: SocketAddr) {
     assert!(is_reset(&error), "{error}");
 }
 
+/// Waits until nobody listens at an address. Whoever is accepted and turned away may see that already as he connects.
+pub(crate) async fn closed(address: SocketAddr) {
+    eventually("nobody listens there", async || match TcpStream::connect(address).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
 /// The one service of most tests, and where it listens.
 pub(crate) fn service() -> (Service, SocketAddr) {
     let address = free_address();
@@ -181,7 +190,7 @@ pub(crate) async fn connections(gateway: &Gateway, number: u64, count: u64) {
 
 /// The lines of the access log that are about connections, once there are so many.
 pub(crate) async fn lines(gateway: &Gateway, count: usize) -> Vec<serde_json::Value> {
-    crate::support::eventually("the access log has a line for each connection", async || {
+    eventually("the access log has a line for each connection", async || {
         let log = gateway.access_log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let lines: Vec<_> = lines.filter(|line| line["mode"] == "tcp").collect();
