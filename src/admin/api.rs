@@ -3,6 +3,7 @@
 //! Who reads them ignores keys that it does not know, so that a newer gateway can say more.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
@@ -144,6 +145,17 @@ impl fmt::Display for Phase {
     }
 }
 
+/// What a service speaks with its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// HTTP.
+    #[default]
+    Http,
+    /// Whatever clients and backends agree on.
+    Tcp,
+}
+
 /// One service; also `GET /v1/services/{name}`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Service {
@@ -151,6 +163,12 @@ pub struct Service {
     pub name: ServiceName,
     /// Whether the file still has it; if not, it serves its bound sessions and nobody else.
     pub in_file: bool,
+    /// What it speaks with its clients: `http`, or `tcp`, where each connection is a session and a tunnel.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Its own addresses; none for `http`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<SocketAddr>,
     /// The number of the generation that takes new sessions; absent while the first one is starting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<u64>,

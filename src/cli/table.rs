@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 
-use crate::admin::api::{Gateway, Generation, Intent, Service, Status};
+use crate::admin::api::{Gateway, Generation, Intent, Mode, Service, Status};
 use crate::fleet::lifecycle::Lifecycle;
 
 pub(super) const WIDTH: u16 = 80;
@@ -103,7 +103,14 @@ fn title(service: &Service) -> String {
         Some(number) => format!("new sessions go to generation {number}"),
         None => "no generation is active yet".to_owned(),
     };
-    format!("{}: {state}\n", service.name)
+    let mode = match service.mode {
+        Mode::Http => String::new(),
+        Mode::Tcp => {
+            let listen: Vec<_> = service.listen.iter().map(ToString::to_string).collect();
+            format!(" (tcp at {})", listen.join(", "))
+        }
+    };
+    wrapped("", &format!("{}{mode}: {state}", service.name)).join("\n") + "\n"
 }
 
 /// Whether a generation has a backend that takes new sessions, as far as its operator says.

@@ -5,6 +5,7 @@ mod balance;
 mod doubts;
 mod links;
 mod maintenance;
+mod mode;
 mod session;
 
 use std::collections::HashMap;
@@ -30,9 +31,11 @@ pub(super) fn check(file: &raw::File, faults: &Faults) -> Option<Model> {
         let help = "add one: a line `[[service]]`, below it `name = \"app\"` and `backends = [\"127.0.0.1:8801\"]`";
         faults.absent(&place, "there is no [[service]]", help);
     }
-    let own = Own { listen: &gateway.listen, admin: gateway.admin.filter(|_| !file.gateway.admin_unknown) };
+    let listen = mode::own(file, &gateway);
+    let own = Own { listen: &listen, admin: gateway.admin.filter(|_| !file.gateway.admin_unknown) };
     names(&file.services, faults);
     routes(&file.services, faults);
+    mode::addresses(file, &gateway, faults);
     let sessions: Vec<_> = file.services.iter().map(|service| presets::complete(&service.session)).collect();
     let services: Vec<_> = file
         .services
@@ -210,7 +213,7 @@ fn names(services: &[raw::Service], faults: &Faults) {
 /// No two services may answer to the same host and path.
 fn routes<'f>(services: &'f [raw::Service], faults: &Faults) {
     let mut seen: HashMap<(Option<&'f HostPattern>, &'f str), usize> = HashMap::new();
-    for (index, service) in services.iter().enumerate() {
+    for (index, service) in services.iter().enumerate().filter(|(_, service)| service.mode.is_tcp == Some(false)) {
         let path = service.path.as_ref().map_or("/", |at| at.value.as_str());
         let mut claim = |host: Option<&'f At<HostPattern>>, place: &Place| {
             let Some(&other) = seen.get(&(host.map(|at| &at.value), path)) else {
@@ -255,17 +258,25 @@ fn service(
     let name = raw.name.as_ref().map(|at| at.value.clone());
     // A name that is missing has been reported; what else is wrong is to be told in the same breath.
     let unnamed = ServiceName::new("unnamed");
-    let around = Around { service: raw, gateway, plan: plan.as_ref(), faults };
-    let session = around.rules(session, name.as_ref().unwrap_or(&unnamed));
-    let strip_prefix = links::strip_prefix(raw, faults);
-    links::unproven(raw, faults);
+    let name_or = name.as_ref().unwrap_or(&unnamed);
+    let balance = balance::balance(raw);
+    let mode = mode::mode(raw, &balance, faults);
+    let (session, strip_prefix) = if mode.is_http() {
+        let around = Around { service: raw, gateway, plan: plan.as_ref(), faults };
+        links::unproven(raw, faults);
+        (around.rules(session, name_or), links::strip_prefix(raw, faults))
+    } else {
+        // A connection is its own session, and has no ids.
+        (defaults::session(name_or), None)
+    };
     let (retry_new, asset_fallback) = (answers::retry_new(raw, faults), answers::asset_fallback(raw, faults));
     let respond = answers::respond(raw, faults);
     let default = defaults::service(name?, plan?);
     Some(Service {
+        mode,
         hosts: raw.hosts.iter().flat_map(|at| &at.value).map(|host| host.value.clone()).collect(),
         path: or(&raw.path, default.path),
-        balance: balance::balance(raw),
+        balance,
         slow_start: or(&raw.slow_start, default.slow_start).filter(|time| !time.is_zero()),
         retry_new,
         asset_fallback,

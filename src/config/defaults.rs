@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
-    OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
+    Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
 };
 use crate::ids::ServiceName;
 
@@ -55,6 +55,7 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
     Service {
         session: session(&name),
         name,
+        mode: Mode::Http,
         hosts: Vec::new(),
         path: "/".to_owned(),
         strip_prefix: None,

@@ -1,7 +1,6 @@
 //! What a reload would change, in plain words.
 
-#[cfg(test)]
-mod tests;
+mod mode;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,6 +156,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
 fn service(changes: &mut Changes, old: &Service, new: &Service) {
     let Service {
         name,
+        mode,
         hosts,
         path,
         strip_prefix,
@@ -184,6 +184,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         on_retired,
     } = old;
     let key = |key: &str| format!("service {name}: {key}");
+    mode::mode(changes, name.as_str(), mode, &new.mode);
     changes.compare(&key("hosts"), hosts, &new.hosts, |hosts| {
         if hosts.is_empty() { "every host".to_owned() } else { list(hosts, host) }
     });
@@ -393,3 +394,6 @@ fn bytes(size: u64) -> String {
         None => format!("{size}B"),
     }
 }
+
+#[cfg(test)]
+mod tests;

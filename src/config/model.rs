@@ -5,6 +5,7 @@
 mod answers;
 mod balance;
 mod maintenance;
+mod mode;
 mod session;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use answers::Respond;
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use maintenance::{Maintenance, Page};
+pub use mode::Mode;
 pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
     Source,
@@ -135,6 +137,9 @@ pub enum AccessLogFormat {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
+    /// What it speaks with its clients.
+    #[serde(default)]
+    pub mode: Mode,
     /// Its hosts; empty for every host.
     pub hosts: Vec<HostPattern>,
     /// Its path prefix, beginning with `/` and, but for the root, not ending with one.

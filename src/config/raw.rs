@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod mode;
 mod session;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use toml::de::DeTable;
 
 pub(super) use answers::Answers;
 pub(super) use balance::Balance;
+pub(super) use mode::Mode;
 pub(super) use session::*;
 
 use super::model::{
@@ -53,6 +55,8 @@ const GATEWAY: &[&str] = &[
 ];
 const SERVICE_KEYS: &[&str] = &[
     "name",
+    "mode",
+    "listen",
     "hosts",
     "path",
     "strip_prefix",
@@ -150,6 +154,7 @@ pub(super) struct Gateway {
 pub(super) struct Service {
     pub(super) place: Place,
     pub(super) name: Option<At<ServiceName>>,
+    pub(super) mode: Mode,
     pub(super) hosts: Option<At<Vec<At<HostPattern>>>>,
     /// Whether no host is named at all: not one that was refused, either.
     pub(super) every_host: bool,
@@ -190,6 +195,8 @@ pub(super) struct Maintenance {
     pub(super) retry_after: Option<At<Duration>>,
     pub(super) page: Option<At<Option<PathBuf>>>,
     pub(super) exempt: Option<At<Vec<At<PathPattern>>>>,
+    /// Where keys stand that are about HTTP.
+    pub(super) of_http: Vec<Place>,
 }
 
 /// The `[service.ready]` table.
@@ -303,6 +310,7 @@ fn threads(node: &Node<'_>) -> Option<usize> {
 }
 
 fn service(mut table: Table<'_>) -> Service {
+    let mode = mode::mode(&mut table, SERVICE_KEYS);
     let has_hosts = table.has("hosts");
     let has_backends = table.has("backends") || table.has_mistyped("backends");
     let backends_place = table.place_of("backends");
@@ -319,6 +327,7 @@ fn service(mut table: Table<'_>) -> Service {
         has_backends,
         has_generations: table.has("generation"),
         name: table.required("name", &SERVICE),
+        mode,
         path: table.text("path", &PREFIX),
         strip_prefix: table.take("strip_prefix").and_then(|node| strip_prefix(&node)),
         host: table.text("host", &HOST_RULE),
@@ -349,6 +358,7 @@ fn service(mut table: Table<'_>) -> Service {
 
 fn maintenance(mut table: Table<'_>) -> Maintenance {
     let maintenance = Maintenance {
+        of_http: mode::of_maintenance(&table, MAINTENANCE),
         on: table.boolean("on"),
         status: table.integer("status", 400..=599),
         retry_after: table.text("retry_after", &PAUSE),

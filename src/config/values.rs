@@ -3,6 +3,7 @@
 mod answers;
 mod balance;
 mod links;
+mod mode;
 mod session;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) use answers::*;
 pub(super) use balance::*;
 pub(super) use links::*;
+pub(super) use mode::*;
 pub(super) use session::*;
 
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};

@@ -25,7 +25,7 @@ pub use run::Control;
 pub use status::{ReloadFault, Status};
 
 use crate::clock::Clock;
-use crate::config::model::{Gateway, Model};
+use crate::config::model::Model;
 use crate::fleet::roster::Bindings;
 use crate::fleet::view::Fleet;
 use crate::ids::Slot;
@@ -94,11 +94,11 @@ pub struct Loaded {
 
 /// The listeners, as a reload changes them.
 pub trait Front: Send + Sync {
-    /// Binds what `gateway` adds. Blocks; changes nothing that is served.
+    /// Binds what `model` adds. Blocks; changes nothing that is served.
     ///
     /// # Errors
     /// The first address that cannot be bound; its name belongs into the error's text.
-    fn prepare(&self, gateway: &Gateway) -> io::Result<Box<dyn Prepared>>;
+    fn prepare(&self, model: &Model) -> io::Result<Box<dyn Prepared>>;
 }
 
 /// Listeners that are bound and not served yet; dropping it lets them go.

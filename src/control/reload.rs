@@ -59,7 +59,7 @@ impl Control {
                 }
                 let front = Arc::clone(&self.parts.front);
                 self.task_blocking(move || {
-                    let prepared = front.prepare(&loaded.model.gateway);
+                    let prepared = front.prepare(&loaded.model);
                     Message::Reloading(Step::Prepared(loaded, prepared))
                 });
             }

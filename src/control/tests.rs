@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::model::{Hook, Plan, Service};
+use crate::config::model::{Gateway, Hook, Plan, Service};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::tests::{explicit, model, numbered, service};
 use crate::fleet::slots::Slots;
@@ -100,7 +100,7 @@ struct Doorway(Arc<Doubles>);
 struct Bound(Arc<Doubles>);
 
 impl Front for Doorway {
-    fn prepare(&self, _: &Gateway) -> io::Result<Box<dyn Prepared>> {
+    fn prepare(&self, _: &Model) -> io::Result<Box<dyn Prepared>> {
         if self.0.refuse_to_bind.load(Ordering::Relaxed) {
             return Err(io::Error::other("127.0.0.1:80 is taken"));
         }

@@ -1,6 +1,6 @@
 //! What a reload changes outside the roster: listeners and logs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::config::model::{AccessLogTarget, Gateway};
+use crate::config::model::{AccessLogTarget, Gateway, Model};
 use crate::control::{Front, Prepared};
 use crate::daemon::keys;
-use crate::daemon::serving::Serving;
+use crate::daemon::serving::{Door, Serving};
 use crate::edge::listener;
 use crate::log::{AccessLog, OwnLog};
 use crate::proxy::thread::Shared;
@@ -25,16 +25,34 @@ pub(super) struct Doors {
     store: Arc<dyn Store>,
     access_log: Arc<AccessLog>,
     own_log: OwnLog,
-    open: Mutex<Option<Gateway>>,
+    open: Mutex<Option<Open>>,
 }
 
-/// What was made ready for a changed `[gateway]` table. Dropping it undoes it; nothing was changed yet.
+/// What is in force.
+#[derive(Debug)]
+struct Open {
+    gateway: Gateway,
+    doors: BTreeMap<SocketAddr, Door>,
+}
+
+/// What was made ready for a changed file. Dropping it undoes it; nothing was changed yet.
 #[derive(Debug)]
 pub(super) struct Change {
     added: Vec<(SocketAddr, Vec<TcpListener>)>,
-    removed: Vec<SocketAddr>,
     ring: KeyRing,
-    gateway: Gateway,
+    next: Open,
+}
+
+impl Open {
+    /// Every address that the file names, with whom its connections are for. The check has seen to it that none is named
+    /// twice.
+    fn of(model: &Model) -> Self {
+        let own = model.gateway.listen.iter().map(|address| (*address, Door::Http));
+        let services = model.services.iter().flat_map(|service| {
+            service.mode.listen().iter().map(|address| (*address, Door::Tcp(service.name.clone())))
+        });
+        Self { gateway: (*model.gateway).clone(), doors: own.chain(services).collect() }
+    }
 }
 
 impl Doors {
@@ -53,17 +71,19 @@ impl Doors {
     ///
     /// # Errors
     /// An address is taken, or a log or a key cannot be opened: the operator's to solve. Nothing has changed then.
-    pub(super) fn prepare_change(&self, gateway: &Gateway) -> io::Result<Change> {
+    pub(super) fn prepare_change(&self, model: &Model) -> io::Result<Change> {
+        let gateway = &model.gateway;
         let open = self.open.lock();
-        let before: BTreeSet<SocketAddr> = open.iter().flat_map(|gateway| gateway.listen.iter().copied()).collect();
-        let wanted: BTreeSet<SocketAddr> = gateway.listen.iter().copied().collect();
+        let next = Open::of(model);
+        let is_open = |address| open.as_ref().is_some_and(|open| open.doors.contains_key(address));
         let mut added = Vec::new();
-        for &address in wanted.difference(&before) {
+        for (&address, door) in next.doors.iter().filter(|(address, _)| !is_open(*address)) {
             let sockets = listener::bind(address, self.serving.threads()).map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot listen on {address}: {error}; free it or change gateway.listen"),
-                )
+                let remedy = match door {
+                    Door::Http => "change gateway.listen".to_owned(),
+                    Door::Tcp(service) => format!("change `listen` of the service {service}"),
+                };
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; free it or {remedy}"))
             })?;
             added.push((address, sockets));
         }
@@ -74,26 +94,39 @@ impl Doors {
             })?;
         }
         crate::log::own::check(&gateway.log).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let removed = before.difference(&wanted).copied().collect();
         let life = keys::life(self.shared.fleet.view().services.iter().map(|service| &service.rules));
         let ring = keys::read(&*self.store, gateway, life).map_err(io::Error::other)?;
-        Ok(Change { added, removed, ring, gateway: gateway.clone() })
+        Ok(Change { added, ring, next })
     }
 
     /// Opens what is new, then closes what is gone.
     pub(super) fn commit_change(&self, change: Change) {
-        let Change { added, removed, ring, gateway } = change;
+        let Change { added, ring, next } = change;
         self.shared.ring.store(Arc::new(ring));
         let mut open = self.open.lock();
         for (address, sockets) in added {
-            self.serving.listen(sockets);
-            tracing::info!(%address, "listening");
+            let Some(door) = next.doors.get(&address) else { continue };
+            self.serving.listen(sockets, door);
+            match door {
+                Door::Http => tracing::info!(%address, "listening"),
+                Door::Tcp(service) => tracing::info!(%address, %service, "listening"),
+            }
         }
-        for address in removed {
-            self.serving.unlisten(address);
-            tracing::info!(%address, "no longer listening; open connections go on");
+        for (&address, door) in open.iter().flat_map(|open| &open.doors) {
+            match next.doors.get(&address) {
+                None => {
+                    self.serving.unlisten(address);
+                    tracing::info!(%address, "no longer listening; open connections go on");
+                }
+                Some(next) if next != door => {
+                    self.serving.turn(address, next);
+                    tracing::info!(%address, "listening for another service; open connections go on");
+                }
+                Some(_) => {}
+            }
         }
-        if let Some(before) = &*open {
+        let gateway = &next.gateway;
+        if let Some(Open { gateway: before, .. }) = &*open {
             if before.access_log != gateway.access_log
                 && let Err(error) = self.access_log.change(&gateway.access_log)
             {
@@ -106,13 +139,13 @@ impl Doors {
             }
         }
         self.shared.table.set_max(gateway.max_sessions);
-        *open = Some(gateway);
+        *open = Some(next);
     }
 }
 
 impl Front for Arc<Doors> {
-    fn prepare(&self, gateway: &Gateway) -> io::Result<Box<dyn Prepared>> {
-        Ok(Box::new(Ready { doors: Self::clone(self), change: self.prepare_change(gateway)? }))
+    fn prepare(&self, model: &Model) -> io::Result<Box<dyn Prepared>> {
+        Ok(Box::new(Ready { doors: Self::clone(self), change: self.prepare_change(model)? }))
     }
 }
 

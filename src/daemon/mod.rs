@@ -137,8 +137,10 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         threads: gateway.threads,
         config_file: selection.file.clone(),
     };
-    let (mut control, handle) = Control::new(parts, for_control(loaded))?;
-    let change = doors.prepare_change(&gateway)?;
+    let loaded = for_control(loaded);
+    let model = loaded.model.clone();
+    let (mut control, handle) = Control::new(parts, loaded)?;
+    let change = doors.prepare_change(&model)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;

@@ -17,7 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::edge::listener::BACKLOG;
 use crate::edge::{serve, sweep};
+use crate::ids::ServiceName;
 use crate::log::access::Lines;
+use crate::proxy::tcp;
 use crate::proxy::thread::{Shared, Thread};
 use crate::wire::forwarded::Peer;
 use crate::wire::websocket;
@@ -31,15 +33,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// From the end of tunnels (close code 1001) to the end of the thread.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// Whom the connections of a listener are for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// Whichever service host and path lead to.
+    Http,
+    /// This service, whatever they carry.
+    Tcp(ServiceName),
+}
+
 /// What a serving thread is told. Few and small: orders of the one controlling thread, and connections handed over,
 /// which `max_connections` bounds.
 enum Order {
     /// Accept on this listener as well.
-    Listen(TcpListener),
+    Listen(TcpListener, Door),
+    /// What comes in by this address is for somebody else from now on.
+    Turn(SocketAddr, Door),
     /// Accept no more on this address; what the kernel has queued is still served.
     Unlisten(SocketAddr),
     /// Serve a connection that another thread accepted.
-    Take(std::net::TcpStream, SocketAddr),
+    Take(std::net::TcpStream, SocketAddr, Door),
     /// Accept no more, finish what is in flight within the time, end tunnels, then stop.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -117,11 +130,18 @@ impl Serving {
         &self.connections
     }
 
-    /// Lets the threads accept on these sockets, one each.
-    pub fn listen(&self, listeners: Vec<TcpListener>) {
+    /// Lets the threads accept on these sockets, one each, for `door`.
+    pub fn listen(&self, listeners: Vec<TcpListener>, door: &Door) {
         for (orders, listener) in self.orders.iter().zip(listeners) {
             // A thread that is gone has been stopped; so has everything.
-            let _ = orders.send(Order::Listen(listener));
+            let _ = orders.send(Order::Listen(listener, door.clone()));
+        }
+    }
+
+    /// Gives what comes in by an address to somebody else, without a moment in which nobody listens.
+    pub fn turn(&self, address: SocketAddr, door: &Door) {
+        for orders in &self.orders {
+            let _ = orders.send(Order::Turn(address, door.clone()));
         }
     }
 
@@ -158,7 +178,13 @@ struct Acceptor {
     connections: Arc<Connections>,
     others: Vec<UnboundedSender<Order>>,
     open: Cell<usize>,
-    listeners: RefCell<HashMap<SocketAddr, oneshot::Sender<()>>>,
+    listeners: RefCell<HashMap<SocketAddr, Listening>>,
+}
+
+/// An accept loop. Dropping it ends the loop.
+struct Listening {
+    door: Rc<RefCell<Door>>,
+    _stop: oneshot::Sender<()>,
 }
 
 impl Acceptor {
@@ -169,9 +195,10 @@ impl Acceptor {
             tokio::select! {
                 _ = ticks.tick() => self.thread.sweep(),
                 order = orders.recv() => match order {
-                    Some(Order::Listen(listener)) => self.listen(listener),
+                    Some(Order::Listen(listener, door)) => self.listen(listener, door),
+                    Some(Order::Turn(address, door)) => self.turn(address, door),
                     Some(Order::Unlisten(address)) => drop(self.listeners.borrow_mut().remove(&address)),
-                    Some(Order::Take(stream, client)) => self.take(stream, client),
+                    Some(Order::Take(stream, client, door)) => self.take(stream, client, door),
                     Some(Order::Stop(timeout, done)) => break Some((timeout, done)),
                     None => break None,
                 },
@@ -196,8 +223,8 @@ impl Acceptor {
                     self.thread.tunnels.end_all(websocket::GOING_AWAY);
                     deadline.set(tokio::time::sleep(LAST_WAIT));
                 }
-                Some(order) = orders.recv() => if let Order::Take(stream, client) = order {
-                    self.take(stream, client);
+                Some(order) = orders.recv() => if let Order::Take(stream, client, door) = order {
+                    self.take(stream, client, door);
                 },
             }
             if self.open.get() == 0 {
@@ -209,7 +236,7 @@ impl Acceptor {
         let _ = done.send(());
     }
 
-    fn listen(self: &Rc<Self>, listener: TcpListener) {
+    fn listen(self: &Rc<Self>, listener: TcpListener, door: Door) {
         let address = match listener.local_addr() {
             Ok(address) => address,
             Err(error) => return tracing::error!(%error, "cannot accept on a listener"),
@@ -219,7 +246,8 @@ impl Acceptor {
             Err(error) => return tracing::error!(%address, %error, "cannot accept on a listener"),
         };
         let (stop, mut stopped) = oneshot::channel::<()>();
-        self.listeners.borrow_mut().insert(address, stop);
+        let door = Rc::new(RefCell::new(door));
+        self.listeners.borrow_mut().insert(address, Listening { door: Rc::clone(&door), _stop: stop });
         let acceptor = Rc::clone(self);
         tokio::task::spawn_local(async move {
             loop {
@@ -229,7 +257,7 @@ impl Acceptor {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok((stream, client)) => acceptor.accept(stream, client),
+                    Ok((stream, client)) => acceptor.accept(stream, client, &door.borrow()),
                     Err(error) => {
                         tracing::warn!(%address, %error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -238,20 +266,27 @@ impl Acceptor {
             }
             // Connections that the kernel queued before the end would be reset with the socket.
             for (stream, client) in queued(listener) {
-                acceptor.accept(stream, client);
+                acceptor.accept(stream, client, &door.borrow());
             }
         });
     }
 
+    fn turn(&self, address: SocketAddr, door: Door) {
+        if let Some(listening) = self.listeners.borrow().get(&address) {
+            *listening.door.borrow_mut() = door;
+        }
+    }
+
     /// Serves a new connection here, or hands it to a thread that has clearly less to do: SO_REUSEPORT spreads
     /// connections by a hash, not by load.
-    fn accept(self: &Rc<Self>, stream: TcpStream, client: SocketAddr) {
+    fn accept(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, door: &Door) {
         let most = self.thread.snapshot().gateway.max_connections;
         let before = self.connections.total.fetch_add(1, Ordering::Relaxed);
         if before >= most {
-            if before >= most + MOST_REFUSALS {
+            // What is no HTTP has no words for it.
+            if before >= most + MOST_REFUSALS || *door != Door::Http {
                 self.connections.total.fetch_sub(1, Ordering::Relaxed);
-                return;
+                return serve::reset(&stream);
             }
             let connections = Arc::clone(&self.connections);
             tokio::task::spawn_local(async move {
@@ -272,19 +307,19 @@ impl Acceptor {
                 return;
             };
             counts[least].fetch_add(1, Ordering::Relaxed);
-            if self.others[least].send(Order::Take(stream, client)).is_err() {
+            if self.others[least].send(Order::Take(stream, client, door.clone())).is_err() {
                 counts[least].fetch_sub(1, Ordering::Relaxed);
                 self.connections.total.fetch_sub(1, Ordering::Relaxed);
             }
             return;
         }
         counts[self.thread.index].fetch_add(1, Ordering::Relaxed);
-        self.serve(stream, client);
+        self.serve(stream, client, door.clone());
     }
 
-    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr) {
+    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr, door: Door) {
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, client),
+            Ok(stream) => self.serve(stream, client, door),
             Err(error) => {
                 tracing::warn!(%error, "cannot serve a connection");
                 self.closed();
@@ -292,13 +327,17 @@ impl Acceptor {
         }
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr) {
+    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, door: Door) {
         let Ok(local) = stream.local_addr() else { return self.closed() };
         self.open.set(self.open.get() + 1);
         let thread = Rc::clone(&self.thread);
+        let open = Box::new(Open(Rc::clone(self)));
+        if let Door::Tcp(service) = door {
+            tokio::task::spawn_local(tcp::serve(thread, stream, client.ip(), service, open));
+            return;
+        }
         let limits = thread.limits();
         let sweep = Rc::clone(&thread.sweep);
-        let open = Box::new(Open(Rc::clone(self)));
         tokio::task::spawn_local(serve::serve(
             stream,
             Peer::new(client, local, false, &thread.snapshot().gateway.trusted),

@@ -130,6 +130,8 @@ fn service(status: ServiceStatus, now: jiff::Timestamp) -> api::Service {
     api::Service {
         name: status.name,
         in_file: status.in_file,
+        mode: if status.mode.is_http() { api::Mode::Http } else { api::Mode::Tcp },
+        listen: status.mode.listen().to_vec(),
         maintenance: status.maintenance,
         active: status.active.map(|active| active.0),
         generations: status

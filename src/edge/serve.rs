@@ -243,6 +243,12 @@ fn codec_refusal(error: &hyper::Error) -> Option<(StatusCode, &'static str)> {
     }
 }
 
+/// Has a socket be reset when it is dropped: the peer sees that it did not get an answer, or not all of it.
+pub fn reset(stream: &TcpStream) {
+    // The peer may be gone already; there is nobody to tell.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 async fn close(mut stream: TcpStream) {
     // The peer may be gone already; there is nobody to tell.
     let _ = stream.shutdown().await;

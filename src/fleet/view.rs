@@ -99,7 +99,8 @@ impl View {
     pub fn new(gateway: Arc<Gateway>, services: Vec<ServiceView>, backends: Vec<Option<Arc<Backend>>>) -> Self {
         let mut routes = Routes::default();
         for in_file in [true, false] {
-            for (index, service) in services.iter().enumerate().filter(|(_, service)| service.in_file == in_file) {
+            let routed = |service: &ServiceView| service.in_file == in_file && service.rules.mode.is_http();
+            for (index, service) in services.iter().enumerate().filter(|(_, service)| routed(service)) {
                 routes.insert(&service.rules.hosts, &service.rules.path, index);
             }
         }

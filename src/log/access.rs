@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use crate::config::model::{AccessLog as Settings, AccessLogFormat, AccessLogTarget};
-use crate::log::line::{self, Exchange};
+use crate::log::line::{self, Connection, Exchange, connection};
 use crate::log::stamp::Stamp;
 use crate::log::writer::{self, Sink};
 use crate::sync::Mutex;
@@ -218,15 +218,36 @@ impl Lines {
     /// Appends one line; hands the batch over when it is large enough. Never waits.
     #[inline]
     pub fn record(&mut self, exchange: &Exchange<'_>) {
-        let mode = self.shared.mode.load(Ordering::Acquire);
-        if mode != self.mode {
-            self.turn_to(mode);
-        }
-        match mode & FORMAT {
+        match self.format() {
             JSON => line::json(&mut self.batch, &mut self.stamp, exchange),
             COMBINED => line::combined(&mut self.batch, &mut self.stamp, exchange),
             _ => return,
         }
+        self.recorded();
+    }
+
+    /// The same for a connection of plain TCP.
+    pub fn record_connection(&mut self, over: &Connection<'_>) {
+        match self.format() {
+            JSON => connection::json(&mut self.batch, &mut self.stamp, over),
+            COMBINED => connection::combined(&mut self.batch, &mut self.stamp, over),
+            _ => return,
+        }
+        self.recorded();
+    }
+
+    /// The format of the next line.
+    #[inline]
+    fn format(&mut self) -> u64 {
+        let mode = self.shared.mode.load(Ordering::Acquire);
+        if mode != self.mode {
+            self.turn_to(mode);
+        }
+        mode & FORMAT
+    }
+
+    #[inline]
+    fn recorded(&mut self) {
         self.count += 1;
         if self.batch.len() >= BATCH && !self.hand_over() {
             self.give_up();

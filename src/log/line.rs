@@ -1,11 +1,15 @@
 //! One exchange as one line.
 
+pub(super) mod connection;
+
 use std::fmt;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::ops::Range;
 
 use http::Version;
+
+pub use connection::Connection;
 
 pub use crate::log::escape::Parameters;
 use crate::log::escape::{self, Piece};

@@ -13,5 +13,5 @@ mod stamp;
 mod writer;
 
 pub use access::{AccessLog, Counts, Lines};
-pub use line::{Exchange, SessionMark};
+pub use line::{Connection, Exchange, SessionMark};
 pub use own::{BadDirective, OwnLog};

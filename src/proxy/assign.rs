@@ -23,7 +23,7 @@ use crate::session::table::{Pin, Table, TooManyPins};
 
 /// How often a request asks for a newer view when the gate of the active generation refuses it. Each refusal means
 /// that a roll has just been published, so the second try succeeds unless rolls follow one another within it.
-const VIEW_TRIES: usize = 16;
+pub(super) const VIEW_TRIES: usize = 16;
 
 /// What the request itself says of its session, beside the one that was found.
 #[derive(Debug, Default)]

@@ -26,5 +26,6 @@ pub mod respond;
 pub mod retry;
 pub mod send;
 pub mod switch;
+pub mod tcp;
 pub mod thread;
 pub mod tunnel;

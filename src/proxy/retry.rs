@@ -13,7 +13,7 @@ use crate::proxy::respond;
 use crate::wire::hop::TIDEGATE_REFUSED;
 
 /// Backends that a request is offered to when one after the other cannot be reached or refuses it.
-const MOST_OFFERS: usize = 3;
+pub(super) const MOST_OFFERS: usize = 3;
 
 /// Backends that a request has been offered to.
 #[derive(Debug, Default)]

@@ -1,4 +1,5 @@
-//! Tunnels: WebSockets and other upgrades, bytes in both directions until either side ends them or has to.
+//! Tunnels: WebSockets, other upgrades and connections of plain TCP; bytes in both directions until either side ends
+//! them or has to.
 //!
 //! No buffer of its own per tunnel: bytes go through one buffer of the thread, and only what the other side does not
 //! take at once is kept, for as long as it does not take it.
@@ -6,19 +7,23 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::edge::connection::Tunnel;
+use crate::edge::serve::reset;
 use crate::edge::sweep::{Wait, Watch};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::thread::Thread;
+use crate::upstream::connect::Stream;
 use crate::upstream::pool::RawBackend;
 use crate::wire::websocket::{self, FrameBoundary, GOING_AWAY, SERVICE_RESTART};
 
@@ -46,8 +51,88 @@ struct Order {
     watch: Rc<Watch>,
     /// The close code, once the tunnel has to end.
     code: Cell<Option<u16>>,
-    /// When its generation wants it ended (coarse milliseconds), asked at every sweep.
-    exchange: RefCell<Box<Exchange>>,
+    /// Asked at every sweep when its generation wants it ended.
+    holder: RefCell<Box<dyn Holder>>,
+}
+
+/// Whose a tunnel is. Held to its end, and with it session and generation.
+pub trait Holder: fmt::Debug {
+    /// The moment (coarse milliseconds) at which its generation wants it ended, if it does.
+    fn ending(&self) -> Option<u64>;
+
+    /// Takes note of the end: bytes from the client and to it, and why there are no more.
+    fn ended(&mut self, up: u64, down: u64, end: End);
+}
+
+impl Holder for Exchange {
+    fn ending(&self) -> Option<u64> {
+        Exchange::ending(self)
+    }
+
+    fn ended(&mut self, up: u64, down: u64, end: End) {
+        self.upload.bytes.set(up);
+        self.sent(usize::try_from(down).unwrap_or(usize::MAX));
+        match end {
+            End::Ordered(GOING_AWAY) => self.fail(STOPPING),
+            End::Ordered(_) => self.fail(DRAINED),
+            End::Closed(_) | End::Broken(_) | End::Idle => {}
+        }
+    }
+}
+
+/// Why a tunnel has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both sides have said all that they had to say, this one first.
+    Closed(Side),
+    /// This side is gone without a word.
+    Broken(Side),
+    /// No byte has come for too long.
+    Idle,
+    /// It was told to end, with this close code where there is one to be sent.
+    Ordered(u16),
+}
+
+/// One of the two whom a tunnel joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Who came to the gateway.
+    Client,
+    /// Whom the gateway asked.
+    Backend,
+}
+
+/// Why the gateway ended a tunnel when it was told to stop.
+pub const STOPPING: &str = "the gateway is stopping";
+/// Why the gateway ended a tunnel of a generation that had to go.
+pub const DRAINED: &str = "the generation's drain deadline has passed";
+
+/// An end of a tunnel.
+trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Has the other side see that what it got is not all: the socket is reset when it is dropped, instead of ended in
+    /// order.
+    fn sever(&self);
+}
+
+impl Socket for TcpStream {
+    fn sever(&self) {
+        reset(self);
+    }
+}
+
+impl Socket for Stream {
+    fn sever(&self) {
+        match self {
+            Stream::Tcp(stream) => reset(stream),
+            // It knows no reset.
+            Stream::Unix(_) => {}
+        }
+    }
+}
+
+impl Socket for TokioIo<Upgraded> {
+    // A stream that is dropped before its end is reset anyhow.
+    fn sever(&self) {}
 }
 
 impl Tunnels {
@@ -55,7 +140,7 @@ impl Tunnels {
     pub fn check(&self, now: u64) {
         self.0.borrow_mut().retain(|order| match order.upgrade() {
             Some(order) => {
-                let ending = order.exchange.borrow().ending();
+                let ending = order.holder.borrow().ending();
                 if ending.is_some_and(|moment| moment <= now) {
                     order.end(SERVICE_RESTART);
                 }
@@ -84,24 +169,38 @@ impl Order {
 
 /// Joins the client's end, of either kind, to the backend's: until both directions have ended, or the tunnel has to.
 pub async fn join(exchange: Box<Exchange>, client: Tunnel, backend: RawBackend, is_websocket: bool, idle: Duration) {
+    let thread = Rc::clone(&exchange.thread);
     match client {
-        Tunnel::Socket(raw) => run(exchange, (raw.io.into_stream(), raw.read), backend, is_websocket, idle).await,
-        Tunnel::Stream(bytes) => run(exchange, (TokioIo::new(bytes), Bytes::new()), backend, is_websocket, idle).await,
+        Tunnel::Socket(raw) => {
+            run(&thread, exchange, (raw.io.into_stream(), raw.read), backend, is_websocket, idle).await;
+        }
+        Tunnel::Stream(bytes) => {
+            run(&thread, exchange, (TokioIo::new(bytes), Bytes::new()), backend, is_websocket, idle).await;
+        }
     }
 }
 
+/// Joins a client's connection to a backend's, as they are: until both directions have ended, or the tunnel has to.
+pub async fn carry(thread: &Rc<Thread>, holder: Box<dyn Holder>, client: TcpStream, backend: Stream, idle: Duration) {
+    let backend = RawBackend { stream: backend, read: Bytes::new() };
+    run(thread, holder, (client, Bytes::new()), backend, false, idle).await;
+}
+
 /// Moves bytes between client and backend until both directions have ended, `idle` has passed without a byte, or the
-/// tunnel is told to end. Holds the exchange, and with it session and generation, all the while.
-async fn run<C: AsyncRead + AsyncWrite + Unpin>(
-    exchange: Box<Exchange>,
+/// tunnel is told to end. Holds the holder, and with it session and generation, until both sockets are closed.
+///
+/// Of what is no WebSocket, the end of one direction does not end the other. Nor does a side that takes no more, for
+/// what it has said before may still be on its way. A side that did not get all that was meant for it sees a reset.
+async fn run<C: Socket>(
+    thread: &Rc<Thread>,
+    holder: Box<dyn Holder>,
     client: (C, Bytes),
     backend: RawBackend,
     is_websocket: bool,
     idle: Duration,
 ) {
-    let thread = Rc::clone(&exchange.thread);
     let watch = thread.sweep.watch();
-    let order = Rc::new(Order { watch: Rc::clone(&watch), code: Cell::new(None), exchange: RefCell::new(exchange) });
+    let order = Rc::new(Order { watch: Rc::clone(&watch), code: Cell::new(None), holder: RefCell::new(holder) });
     thread.tunnels.0.borrow_mut().push(Rc::downgrade(&order));
     watch.expect(Wait::Tunnel, idle);
     let boundary = || is_websocket.then(FrameBoundary::new);
@@ -109,12 +208,12 @@ async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     let mut up = Way::new(boundary(), &read);
     let mut stream = backend.stream;
     let mut down = Way::new(boundary(), &backend.read);
-    let mut closing = false;
-    poll_fn(|cx| {
+    let (mut closing, mut first) = (false, None);
+    let end = poll_fn(|cx| {
         watch.register(cx);
         if let (Some(code), false) = (order.code.get(), closing) {
             if !is_websocket {
-                return Poll::Ready(());
+                return Poll::Ready(End::Ordered(code));
             }
             closing = true;
             up.close(websocket::close_frame(code, "", Some(fastrand::u32(..).to_ne_bytes())));
@@ -124,6 +223,11 @@ async fn run<C: AsyncRead + AsyncWrite + Unpin>(
         let moved = up.moved + down.moved;
         let upward = up.poll(cx, &mut client, &mut stream);
         let downward = down.poll(cx, &mut stream, &mut client);
+        if first.is_none() && upward.is_ready() {
+            first = Some(Side::Client);
+        } else if first.is_none() && downward.is_ready() {
+            first = Some(Side::Backend);
+        }
         if is_websocket && !closing && (upward.is_ready() || downward.is_ready()) {
             // A WebSocket has no half-open state (RFC 6455 section 7.1.1): the other side may finish, not stay.
             closing = true;
@@ -131,30 +235,42 @@ async fn run<C: AsyncRead + AsyncWrite + Unpin>(
         } else if up.moved + down.moved != moved && !closing {
             watch.expect(Wait::Tunnel, idle);
         }
+        let closed = End::Closed(first.unwrap_or(Side::Client));
         match (upward, downward) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                Poll::Ready(())
+            (Poll::Ready(Err(Fault::Source)), _) => Poll::Ready(End::Broken(Side::Client)),
+            (_, Poll::Ready(Err(Fault::Source))) => Poll::Ready(End::Broken(Side::Backend)),
+            (Poll::Ready(Err(Fault::Sink)), Poll::Pending) | (Poll::Pending, Poll::Ready(Err(Fault::Sink)))
+                if !is_websocket && watch.fired().is_none() =>
+            {
+                Poll::Pending
             }
+            (Poll::Ready(Err(Fault::Sink)), _) => Poll::Ready(End::Broken(Side::Backend)),
+            (_, Poll::Ready(Err(Fault::Sink))) => Poll::Ready(End::Broken(Side::Client)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(closed),
             // The client has hung up.
-            (Poll::Ready(Ok(())), Poll::Pending) if is_websocket => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Pending) if is_websocket => Poll::Ready(closed),
             // Both have said their Close, and one of them has hung up: nothing can follow (RFC 6455 section 7.1.1).
             (Poll::Ready(Ok(())), _) | (_, Poll::Ready(Ok(()))) if up.has_closed() && down.has_closed() => {
-                Poll::Ready(())
+                Poll::Ready(closed)
             }
-            _ if closing && up.has_closed() && up.is_done() && down.is_done() => Poll::Ready(()),
-            _ if watch.fired().is_some() => Poll::Ready(()),
+            _ if closing && up.has_closed() && up.is_done() && down.is_done() => Poll::Ready(closed),
+            _ if watch.fired().is_some() => Poll::Ready(End::Idle),
             _ => Poll::Pending,
         }
     })
     .await;
-    let mut exchange = order.exchange.borrow_mut();
-    exchange.upload.bytes.set(up.moved);
-    exchange.sent(usize::try_from(down.moved).unwrap_or(usize::MAX));
-    match order.code.get() {
-        Some(GOING_AWAY) => exchange.fail("the gateway is stopping"),
-        Some(_) => exchange.fail("the generation's drain deadline has passed"),
-        None => {}
+    let end = order.code.get().map_or(end, End::Ordered);
+    if !is_websocket {
+        let is_broken = matches!(end, End::Broken(_));
+        let is_cut = |way: &Way| way.flow != Flow::Over && (is_broken || !way.kept.is_empty());
+        if is_cut(&down) {
+            client.sever();
+        }
+        if is_cut(&up) {
+            stream.sever();
+        }
     }
+    order.holder.borrow_mut().ended(up.moved, down.moved, end);
 }
 
 /// One direction of a tunnel.
@@ -180,6 +296,15 @@ enum Flow {
     /// The source has ended: the rest is written, then the sink ended.
     Ended,
     Over,
+    /// The sink takes no more.
+    Broken,
+}
+
+/// Which end of a direction has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Source,
+    Sink,
 }
 
 impl Way {
@@ -230,17 +355,35 @@ impl Way {
         self.flow == Flow::Closed && self.kept.is_empty()
     }
 
-    /// Moves what can be moved. Ready when the source has ended and all of it is written, or on an error.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, source: &mut R, sink: &mut W) -> Poll<io::Result<()>>
+    /// Moves what can be moved. Ready when the source has ended and all of it is written, or one of the two has failed;
+    /// so it is from then on.
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, source: &mut R, sink: &mut W) -> Poll<Result<(), Fault>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.flow == Flow::Broken {
+            return Poll::Ready(Err(Fault::Sink));
+        }
+        let polled = self.poll_flow(cx, source, sink);
+        if polled == Poll::Ready(Err(Fault::Sink)) {
+            self.flow = Flow::Broken;
+            // Nobody will take them.
+            self.kept = Vec::new();
+        }
+        polled
+    }
+
+    fn poll_flow<R, W>(&mut self, cx: &mut Context<'_>, source: &mut R, sink: &mut W) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         for _ in 0..TURNS {
             while self.written < self.kept.len() {
-                match ready!(Pin::new(&mut *sink).poll_write(cx, &self.kept[self.written..]))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => self.written += written,
+                match ready!(Pin::new(&mut *sink).poll_write(cx, &self.kept[self.written..])) {
+                    Ok(0) | Err(_) => return Poll::Ready(Err(Fault::Sink)),
+                    Ok(written) => self.written += written,
                 }
             }
             if !self.kept.is_empty() {
@@ -249,11 +392,12 @@ impl Way {
             }
             match self.flow {
                 Flow::Ended => {
-                    ready!(Pin::new(&mut *sink).poll_shutdown(cx))?;
+                    ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(|_| Fault::Sink)?;
                     self.flow = Flow::Over;
                     return Poll::Ready(Ok(()));
                 }
                 Flow::Over => return Poll::Ready(Ok(())),
+                Flow::Broken => return Poll::Ready(Err(Fault::Sink)),
                 Flow::Open | Flow::Closing | Flow::Closed => {}
             }
             ready!(SCRATCH.with_borrow_mut(|buffer| self.poll_move(cx, source, sink, buffer)))?;
@@ -270,13 +414,13 @@ impl Way {
         source: &mut R,
         sink: &mut W,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<()>>
+    ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut *source).poll_read(cx, &mut read))?;
+        ready!(Pin::new(&mut *source).poll_read(cx, &mut read)).map_err(|_| Fault::Source)?;
         let bytes = read.filled();
         if bytes.is_empty() {
             self.flow = if self.flow == Flow::Closed { Flow::Over } else { Flow::Ended };
@@ -285,7 +429,7 @@ impl Way {
         match self.flow {
             Flow::Open => {
                 self.scan(bytes);
-                match Pin::new(&mut *sink).poll_write(cx, bytes)? {
+                match Pin::new(&mut *sink).poll_write(cx, bytes).map_err(|_| Fault::Sink)? {
                     Poll::Ready(written) => self.kept.extend_from_slice(&bytes[written..]),
                     Poll::Pending => self.kept.extend_from_slice(bytes),
                 }
@@ -296,7 +440,7 @@ impl Way {
                 self.part();
             }
             Flow::Closed => self.scan(bytes),
-            Flow::Ended | Flow::Over => {}
+            Flow::Ended | Flow::Over | Flow::Broken => {}
         }
         Poll::Ready(Ok(()))
     }

@@ -98,6 +98,13 @@ impl Service {
         Self { keys, generations: Vec::new() }
     }
 
+    /// A service of plain TCP at an address of its own.
+    pub(crate) fn tcp(name: &str, address: SocketAddr) -> Self {
+        let mut service = Self::new(name).set("mode", "\"tcp\"").set("listen", format!("[\"{address}\"]"));
+        service.keys.remove("session");
+        service
+    }
+
     /// The service that most tests are about.
     pub(crate) fn app() -> Self {
         Self::new("app")

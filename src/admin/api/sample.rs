@@ -78,7 +78,14 @@ pub(crate) fn status() -> Status {
     };
     let mut generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
     generations[1].unconfirmed = 4;
-    let app =
-        Service { name: ServiceName::new("app"), in_file: true, maintenance: false, active: Some(8), generations };
+    let app = Service {
+        name: ServiceName::new("app"),
+        in_file: true,
+        mode: super::Mode::Http,
+        listen: Vec::new(),
+        maintenance: false,
+        active: Some(8),
+        generations,
+    };
     Status { gateway, services: vec![app] }
 }

@@ -193,3 +193,12 @@ fn sizes() {
         assert_eq!(size(bytes), text);
     }
 }
+
+#[test]
+fn a_service_of_plain_tcp_says_where_it_listens() {
+    let mut status = sample::status();
+    let listen = ["127.0.0.1:3050", "[::1]:3050"].map(|address| address.parse().unwrap());
+    (status.services[0].mode, status.services[0].listen) = (Mode::Tcp, listen.to_vec());
+    let text = render(&status, false);
+    assert!(text.contains("\napp (tcp at 127.0.0.1:3050, [::1]:3050): new sessions go to generation 8\n"), "{text}");
+}

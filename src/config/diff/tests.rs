@@ -120,3 +120,20 @@ fn whose_answer_a_request_gets_is_told() {
         ]
     );
 }
+
+#[test]
+fn addresses_of_a_service_are_told_one_by_one() {
+    let with = |listen: &str| format!("{A}mode = \"tcp\"\nlisten = [{listen}]\n");
+    let old = with("\"127.0.0.1:3050\", \"127.0.0.1:3051\"");
+    assert_eq!(
+        told(&old, &with("\"127.0.0.1:3051\", \"127.0.0.1:3052\"")),
+        [
+            "service a: listener 127.0.0.1:3050: removed, its connections go on",
+            "service a: listener 127.0.0.1:3052: added"
+        ]
+    );
+    assert_eq!(
+        told(A, &with("\"127.0.0.1:3050\"")),
+        ["service a: mode: http -> tcp", "service a: listener 127.0.0.1:3050: added"]
+    );
+}

@@ -35,6 +35,7 @@ pub(super) fn decide<'a>(line: Option<&Line>, service: &'a Service) -> Decision<
     };
     if let Some(line) = line {
         check_limits(line, service, &mut decision);
+        check_mode(line, service, &mut decision);
     }
     decision
 }
@@ -227,6 +228,22 @@ fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
                 line.next
             ));
         }
+    }
+}
+
+/// What clients have opened in one mode nobody would find again in the other.
+fn check_mode(line: &Line, service: &Service, decision: &mut Decision<'_>) {
+    let Some(rules) = line.rules.as_ref().filter(|rules| rules.mode.is_http() != service.mode.is_http()) else {
+        return;
+    };
+    if let Some(oldest) = line.generations.first() {
+        decision.objections.push(format!(
+            "it has mode = \"{}\", and what is open on {} cannot go on in another; give the service with mode = \"{}\" \
+             a name of its own",
+            rules.mode,
+            line.id(oldest.number),
+            service.mode
+        ));
     }
 }
 

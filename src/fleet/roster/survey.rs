@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Roster;
 use super::generation::{Generation, Line, Past};
+use crate::config::model::Mode;
 use crate::fleet::event::Moment;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
@@ -21,6 +22,8 @@ pub struct ServiceStatus {
     pub name: ServiceName,
     /// Whether the file has it; if not, it serves its open sessions only.
     pub in_file: bool,
+    /// What it speaks with its clients.
+    pub mode: Mode,
     /// Whether it turns new sessions away.
     pub maintenance: bool,
     /// The generation that takes new sessions; `None` while the first one is starting.
@@ -121,6 +124,7 @@ fn service(line: &Line, now: Moment) -> ServiceStatus {
     ServiceStatus {
         name: line.name.clone(),
         in_file: line.in_file,
+        mode: line.rules.as_ref().map(|rules| rules.mode.clone()).unwrap_or_default(),
         maintenance: line.rules.as_ref().is_some_and(|rules| rules.maintenance.on),
         active: line.active().map(|active| active.number),
         next: line.next,

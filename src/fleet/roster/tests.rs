@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
-    IdPlace, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
+    IdPlace, Mode, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
 use crate::fleet::gate::Lease;
 use crate::fleet::intent::Intent;
@@ -48,6 +48,7 @@ pub(crate) fn gateway() -> Gateway {
 pub(crate) fn service(name: &str, plan: Plan) -> Service {
     Service {
         name: ServiceName::new(name),
+        mode: Mode::Http,
         hosts: Vec::new(),
         path: "/".to_owned(),
         strip_prefix: None,
