@@ -298,20 +298,29 @@ fn faults_are_told_in_the_file_in_which_they_stand() {
     assert_eq!(cases.trim_end().lines().count(), out.trim_end().lines().count());
 }
 
-#[test]
-fn the_example_serves_a_developer_and_production() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/profiles/tidegate.toml");
-    let load = |profile: Option<&str>| {
+/// An example as it is and in production, without a fault and without a doubt.
+fn example(name: &str) -> [Vec<String>; 2] {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name).join("tidegate.toml");
+    [None, Some("production")].map(|profile| {
         let profile = profile.map(|name| name.parse().unwrap());
-        load_in(&Selection { file: file.clone(), profile }, &|_| None).unwrap_or_else(|report| panic!("{report}"))
-    };
-    let (own, production) = (load(None), load(Some("production")));
-    assert_eq!(backends(&own.model), ["connector 127.0.0.1:3050*1", "gate 127.0.0.1:3014*1"]);
-    let expected = ["connector 10.0.0.11:3050*1 10.0.0.12:3050*1 10.0.0.13:3050*1", "gate 10.0.0.10:3014*1"];
-    assert_eq!(backends(&production.model), expected);
-    for loaded in [own, production] {
+        let selection = Selection { file: file.clone(), profile };
+        let loaded = load_in(&selection, &|_| None).unwrap_or_else(|report| panic!("{report}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    }
+        backends(&loaded.model)
+    })
+}
+
+#[test]
+fn the_examples_serve_a_developer_and_production() {
+    let [own, production] = example("profiles");
+    assert_eq!(own, ["connector 127.0.0.1:3050*1", "gate 127.0.0.1:3014*1"]);
+    let expected = ["connector 10.0.0.11:3050*1 10.0.0.12:3050*1 10.0.0.13:3050*1", "gate 10.0.0.10:3014*1"];
+    assert_eq!(production, expected);
+    let [own, production] = example("pomelo");
+    let chat = "chat 127.0.0.1:6050*1 127.0.0.1:6051*1 127.0.0.1:6052*1";
+    assert_eq!((own.len(), own[1].as_str()), (3, chat));
+    let chat = "chat 10.0.0.21:6050*1 10.0.0.21:6051*1 10.0.0.22:6050*1";
+    assert_eq!((production.len(), production[1].as_str()), (3, chat));
 }
 
 #[test]
