@@ -2,6 +2,7 @@
 
 mod balance;
 mod session;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use toml::de::DeTable;
 
 pub(super) use balance::Balance;
 pub(super) use session::*;
+pub(super) use waiting::Waiting;
 
 use super::model::{
     AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, StatePlace, StateSync,
@@ -39,6 +41,7 @@ const GATEWAY: &[&str] = &[
     "expected_sessions",
     "keys",
     "max_connections",
+    "max_connections_per_client",
     "max_header_size",
     "max_headers",
     "header_timeout",
@@ -59,6 +62,9 @@ const SERVICE_KEYS: &[&str] = &[
     "generation",
     "balance",
     "slow_start",
+    "wait_for_backend",
+    "max_waiting",
+    "max_requests",
     "session",
     "maintenance",
     "ready",
@@ -78,7 +84,7 @@ const SERVICE_KEYS: &[&str] = &[
 const MAINTENANCE: &[&str] = &["on", "status", "retry_after", "page", "exempt"];
 const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
-const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "weight", "status"];
+const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "weight", "max_requests", "status"];
 const HOOK: &[&str] = &["command", "timeout"];
 
 /// Every table that a file may have, by its path, with every key that it may have.
@@ -130,6 +136,7 @@ pub(super) struct Gateway {
     pub(super) expected_sessions: Option<At<u64>>,
     pub(super) keys: Option<At<Vec<At<PathBuf>>>>,
     pub(super) max_connections: Option<At<u64>>,
+    pub(super) max_connections_per_client: Option<At<Option<u64>>>,
     pub(super) max_header_size: Option<At<usize>>,
     pub(super) max_headers: Option<At<u64>>,
     pub(super) header_timeout: Option<At<Duration>>,
@@ -159,6 +166,7 @@ pub(super) struct Service {
     pub(super) backends_place: Place,
     pub(super) balance: Option<At<Balance>>,
     pub(super) slow_start: Option<At<Option<Duration>>>,
+    pub(super) waiting: Waiting,
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
@@ -207,6 +215,7 @@ pub(super) struct Backend {
     pub(super) name: Option<At<BackendName>>,
     pub(super) prefix: Option<At<String>>,
     pub(super) weight: Option<At<u64>>,
+    pub(super) max_requests: Option<At<Option<u64>>>,
     pub(super) status: Option<At<Intent>>,
 }
 
@@ -259,6 +268,7 @@ fn gateway(mut table: Table<'_>) -> Gateway {
         expected_sessions: table.integer("expected_sessions", 0..=1_000_000_000),
         keys: table.list("keys", 0, "[\"/etc/tidegate/key-1\"]", |node| node.text(&KEY_FILE)),
         max_connections: table.integer("max_connections", 1..=10_000_000),
+        max_connections_per_client: waiting::count_or_none(&mut table, "max_connections_per_client", 1..=10_000_000),
         max_header_size: table.text("max_header_size", &HEAD_SIZE),
         max_headers: table.integer("max_headers", 16..=1_000),
         header_timeout: table.text("header_timeout", &PAUSE),
@@ -319,6 +329,7 @@ fn service(mut table: Table<'_>) -> Service {
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
         balance: table.take("balance").and_then(|node| balance::balance(&node)),
         slow_start: table.text_or("slow_start", "none", &DURATION),
+        waiting: waiting::waiting(&mut table),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
@@ -394,6 +405,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
                 name: None,
                 prefix: None,
                 weight: None,
+                max_requests: None,
                 status: None,
             });
         }
@@ -404,6 +416,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
             name: table.text("name", &BACKEND),
             prefix: table.text("prefix", &BACKEND_PREFIX),
             weight: table.integer("weight", 1..=1_000),
+            max_requests: waiting::count_or_none(&mut table, "max_requests", waiting::MAX_REQUESTS),
             status: table.text("status", &STATUS),
         };
         table.finish(TABLES);

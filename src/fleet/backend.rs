@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::model::Address;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
+use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, Slot};
 use crate::record::fleet::known_as;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub struct Backend {
     pub reach: Reach,
     /// What the serving threads have under way at it.
     pub load: Load,
+    /// How many requests it may have under way.
+    pub limit: Arc<Limit>,
 }
 
 impl Backend {

@@ -202,12 +202,16 @@ impl Roster {
         let services = seen.filter_map(|line| {
             // A service that vanished before the gateway started has no rules, and no session by which to reach it.
             let rules = Arc::clone(line.rules.as_ref()?);
+            for generation in &line.generations {
+                generation.limit(&rules);
+            }
+            let queue = Arc::clone(&line.queue);
             let active = line.active().map(|active| active.view(&rules, Work::New));
             let unsure = line.generations.iter().find(|generation| {
                 generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
             let unsure = unsure.map(|unsure| unsure.view(&rules, Work::Adopted));
-            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure })
+            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure, queue })
         });
         let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
         View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot()).with_down(down.collect())
