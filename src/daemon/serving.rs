@@ -194,6 +194,7 @@ impl Acceptor {
                     }
                     told = true;
                     self.thread.tunnels.end_all(websocket::GOING_AWAY);
+                    self.thread.end_waits();
                     deadline.set(tokio::time::sleep(LAST_WAIT));
                 }
                 Some(order) = orders.recv() => if let Order::Take(stream, client) = order {

@@ -232,8 +232,12 @@ impl Queue {
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
         state.open = open.iter().map(|limit| (limit.slot(), Arc::downgrade(limit))).collect();
-        let own: HashMap<Slot, Arc<Limit>> =
-            state.waiters.values().filter_map(|waiter| waiter.limit.clone()).map(|limit| (limit.slot(), limit)).collect();
+        let own: HashMap<Slot, Arc<Limit>> = state
+            .waiters
+            .values()
+            .filter_map(|waiter| waiter.limit.clone())
+            .map(|limit| (limit.slot(), limit))
+            .collect();
         for limit in own.values() {
             state.serve(Want::Own(limit), &mut wakers);
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -16,8 +17,9 @@ use crate::config::model::IdPlace;
 use crate::edge::client::Client;
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
+use crate::fleet::limit::Place;
 use crate::fleet::view::ServiceView;
-use crate::ids::{GenerationId, Slot};
+use crate::ids::GenerationId;
 use crate::log::line::{self as access, SessionMark};
 use crate::proxy::assign::Claim;
 use crate::proxy::body::{RequestBody, Upload};
@@ -72,7 +74,11 @@ pub struct Exchange {
     client: IpAddr,
     by_tls: bool,
     service: Option<usize>,
-    slot: Option<Slot>,
+    /// At the backend in use.
+    place: Option<Place>,
+    /// Since when (monotonic nanoseconds) it has had to wait for a backend, and until when it did; zero for never.
+    waits_since: u64,
+    waited_until: u64,
     /// `None` until the answer's head is there.
     status: Option<StatusCode>,
     sent: u64,
@@ -114,7 +120,9 @@ impl Exchange {
             tunnel: false,
             client,
             service: None,
-            slot: None,
+            place: None,
+            waits_since: 0,
+            waited_until: 0,
             status: None,
             sent: 0,
             complete: false,
@@ -173,13 +181,40 @@ impl Exchange {
         self.snapshot.services.get(self.service?)
     }
 
-    /// Begins to use a backend: counts the request there.
-    pub fn use_backend(&mut self, slot: Slot) {
+    /// Begins to use the backend at which it has a place: counts the request there.
+    pub fn use_backend(&mut self, place: Place) {
         self.leave_backend();
-        if let Some(backend) = self.snapshot.backend(slot) {
+        if let Some(backend) = self.snapshot.backend(place.slot()) {
             backend.load.request_began(self.thread.index);
-            self.slot = Some(slot);
+            self.place = Some(place);
         }
+    }
+
+    /// The request has to wait for a backend: for how long it may, of what its service allows since it first had to.
+    pub fn begin_waiting(&mut self) -> Option<Duration> {
+        let patience = self.service()?.rules.waiting.wait_for_backend?;
+        let now = clock::monotonic_nanos();
+        if self.waits_since == 0 {
+            self.waits_since = now;
+        }
+        let waited = Duration::from_nanos(now.saturating_sub(self.waits_since));
+        patience.checked_sub(waited).filter(|left| !left.is_zero())
+    }
+
+    /// The wait is over.
+    pub fn has_waited(&mut self) {
+        self.waited_until = clock::monotonic_nanos();
+    }
+
+    /// What was asked for, as the client sent it.
+    pub fn target(&self) -> &Uri {
+        &self.seen.target
+    }
+
+    /// Lets go of backend and generation: nothing has been sent.
+    pub fn let_go(&mut self) {
+        self.leave_backend();
+        self.hold = Hold::Nothing;
     }
 
     fn leave_backend(&mut self) {
@@ -190,15 +225,15 @@ impl Exchange {
                 backend.load.request_ended(self.thread.index);
             }
         }
-        self.slot = None;
+        self.place = None;
     }
 
     /// The backend in use.
     pub fn backend(&self) -> Option<&Arc<Backend>> {
-        self.snapshot.backend(self.slot?)
+        self.snapshot.backend(self.place.as_ref()?.slot())
     }
 
-    /// Turns the request into a tunnel: it is counted as one from here on.
+    /// Turns the request into a tunnel: it is counted as one from here on, and makes room for a request.
     pub fn become_tunnel(&mut self) {
         if let Hold::Pin(pin) = &mut self.hold {
             pin.become_tunnel();
@@ -207,6 +242,9 @@ impl Exchange {
             backend.load.request_ended(self.thread.index);
             backend.load.tunnel_opened(self.thread.index);
             self.tunnel = true;
+        }
+        if let Some(place) = &mut self.place {
+            place.vacate();
         }
     }
 

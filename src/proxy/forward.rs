@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::config::model::Service;
 use crate::edge::sweep::Wait;
+use crate::fleet::backend::Backend;
 use crate::ids::Slot;
 use crate::proxy::assign;
 use crate::proxy::body::{self, RequestBody};
@@ -25,6 +26,7 @@ use crate::proxy::issue;
 use crate::proxy::links::{self, Turned};
 use crate::proxy::lost;
 use crate::proxy::reply::Refusal;
+use crate::proxy::waiting;
 use crate::upstream::pool::{Checkout, Limits, RawBackend};
 use crate::wire::{hop, websocket};
 
@@ -67,7 +69,7 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
     if matches!(exchange.hold, Hold::Pin(_))
         && exchange.backend().is_some_and(|own| exchange.snapshot.is_down(own.slot))
     {
-        lost::give_up(exchange)?;
+        Box::pin(waiting::give_up(exchange)).await?;
     }
     let service = exchange.service().ok_or(Refusal::NoService)?;
     let rules = Arc::clone(&service.rules);
@@ -281,39 +283,64 @@ type Connected = (Checkout<RequestBody>, Option<oneshot::Receiver<RawBackend>>);
 async fn connect(exchange: &mut Exchange, limits: Limits, upgrade: bool) -> Result<Connected, Refusal> {
     let mut tried: Vec<Slot> = Vec::new();
     let mut pauses = PAUSES.iter();
+    // Of all that wait for one backend, it is this request's turn to try.
+    let mut is_sent = false;
     loop {
         let backend = Arc::clone(exchange.backend().ok_or(Refusal::NotReady)?);
         // Nobody has reached it lately: one try tells.
         let is_away = backend.reach.is_failing();
-        let pool = &exchange.thread.pool;
-        let result: io::Result<Connected> = if upgrade {
-            pool.open_for_upgrade(&backend, limits).await.map(|(connection, raw)| (connection, Some(raw)))
+        let error = if is_away && !is_sent && waiting::is_tried(exchange, &backend) {
+            None
         } else {
-            pool.open(&backend, limits).await.map(|connection| (connection, None))
-        };
-        let error = match result {
-            Ok(connected) => {
-                if backend.reach.succeeded() {
-                    tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
+            let pool = &exchange.thread.pool;
+            let result: io::Result<Connected> = if upgrade {
+                pool.open_for_upgrade(&backend, limits).await.map(|(connection, raw)| (connection, Some(raw)))
+            } else {
+                pool.open(&backend, limits).await.map(|connection| (connection, None))
+            };
+            match result {
+                Ok(connected) => {
+                    reached(&backend);
+                    return Ok(connected);
                 }
-                return Ok(connected);
+                Err(error) => Some(error),
             }
-            Err(error) => error,
         };
-        let clock = &exchange.thread.shared.clock;
-        backend.reach.failed(clock.millis());
-        tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
-        tried.push(backend.slot);
+        if let Some(error) = &error {
+            backend.reach.failed(exchange.thread.shared.clock.millis());
+            tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
+        }
         if matches!(exchange.hold, Hold::Pin(_)) {
+            let is_refused = error.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
             match pauses.next() {
-                Some(&pause) if error.kind() != io::ErrorKind::TimedOut && !is_away => tokio::time::sleep(pause).await,
-                _ => lost::give_up(exchange)?,
+                Some(&pause) if is_refused && !is_away => tokio::time::sleep(pause).await,
+                _ => {
+                    is_sent = Box::pin(waiting::away(exchange)).await;
+                    if !is_sent {
+                        Box::pin(waiting::give_up(exchange)).await?;
+                    }
+                }
             }
-        } else {
-            match assign::choose_another(exchange, &tried) {
-                Some(slot) if tried.len() < MOST_OFFERS => exchange.use_backend(slot),
-                _ => return Err(Refusal::Unreachable),
+            continue;
+        }
+        tried.push(backend.slot);
+        match assign::choose_another(exchange, &tried) {
+            Some(place) if tried.len() < MOST_OFFERS => exchange.use_backend(place),
+            _ => {
+                Box::pin(waiting::begin_anew(exchange)).await?;
+                tried.clear();
             }
+        }
+    }
+}
+
+/// A connect has succeeded: those who wait for the backend need not any longer.
+fn reached(backend: &Backend) {
+    if backend.reach.is_failing() {
+        let was_lost = backend.reach.succeeded();
+        backend.limit.queue().stir();
+        if was_lost {
+            tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
         }
     }
 }

@@ -23,3 +23,4 @@ pub mod respond;
 pub mod switch;
 pub mod thread;
 pub mod tunnel;
+pub mod waiting;

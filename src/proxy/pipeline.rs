@@ -17,7 +17,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::thread::Thread;
-use crate::proxy::{assign, forward, lost, respond, switch};
+use crate::proxy::{assign, forward, lost, respond, switch, waiting};
 use crate::session::identify::Target;
 use crate::wire::{hop, http2};
 
@@ -84,6 +84,12 @@ impl Thread {
         let assigned = admit(&parts).and_then(|()| assign::assign(&mut exchange, &parts.headers, &host, target));
         match assigned {
             Ok(Way::Forward) => {}
+            Ok(Way::Wait(lack)) => {
+                // Boxed: few wait, and the path of all others stays small.
+                if let Err(refusal) = Box::pin(waiting::wait(&mut exchange, lack)).await {
+                    return reply::refuse(refusal, &parts.headers, exchange);
+                }
+            }
             Ok(Way::Switch) => return switch::switch(exchange, &parts, &host).await,
             Err(refusal) => return reply::refuse(refusal, &parts.headers, exchange),
         }

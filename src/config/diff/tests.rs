@@ -51,10 +51,7 @@ fn a_weight_does_not_roll_and_a_backend_does() {
     let leaving = with("{ address = \"127.0.0.1:1\", status = \"drain\" }");
     assert_eq!(told(&one, &leaving), ["service a: backend 127.0.0.1:1 status: up -> drain"]);
     let other = with("{ address = \"127.0.0.1:9\", name = \"x\" }");
-    assert_eq!(
-        told(&one, &other),
-        ["service a: rolls to a new generation, backends 127.0.0.1:1 -> x (127.0.0.1:9)"]
-    );
+    assert_eq!(told(&one, &other), ["service a: rolls to a new generation, backends 127.0.0.1:1 -> x (127.0.0.1:9)"]);
     assert_eq!(told(&with("\"h:1\", \"h:2\""), &with("\"h:2\", \"h:1\"")), [""; 0]);
 }
 

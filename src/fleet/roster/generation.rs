@@ -185,13 +185,7 @@ impl Seat {
 }
 
 impl Generation {
-    pub(super) fn new(
-        number: GenerationNumber,
-        state: Lifecycle,
-        since: u64,
-        bell: &Bell,
-        queue: &Arc<Queue>,
-    ) -> Self {
+    pub(super) fn new(number: GenerationNumber, state: Lifecycle, since: u64, bell: &Bell, queue: &Arc<Queue>) -> Self {
         Self {
             number,
             state,
