@@ -15,11 +15,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use crate::edge::clients::{Clients, Visit};
 use crate::edge::listener::BACKLOG;
 use crate::edge::{serve, sweep};
 use crate::log::access::Lines;
 use crate::proxy::thread::{Shared, Thread};
-use crate::wire::forwarded::Peer;
+use crate::wire::forwarded::{Peer, is_in};
 use crate::wire::websocket;
 
 /// Connections by which a thread may be ahead of the least busy one before it hands new ones over.
@@ -39,7 +40,7 @@ enum Order {
     /// Accept no more on this address; what the kernel has queued is still served.
     Unlisten(SocketAddr),
     /// Serve a connection that another thread accepted.
-    Take(std::net::TcpStream, SocketAddr),
+    Take(std::net::TcpStream, SocketAddr, Option<Visit>),
     /// Accept no more, finish what is in flight within the time, end tunnels, then stop.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -49,9 +50,15 @@ enum Order {
 pub struct Connections {
     total: AtomicUsize,
     by_thread: Box<[AtomicUsize]>,
+    clients: Arc<Clients>,
 }
 
 impl Connections {
+    /// By client.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     /// How many are open.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
@@ -75,6 +82,7 @@ impl Serving {
         let count = lines.len();
         let connections = Arc::new(Connections {
             total: AtomicUsize::new(0),
+            clients: Arc::default(),
             by_thread: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         });
         let (orders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -171,7 +179,7 @@ impl Acceptor {
                 order = orders.recv() => match order {
                     Some(Order::Listen(listener)) => self.listen(listener),
                     Some(Order::Unlisten(address)) => drop(self.listeners.borrow_mut().remove(&address)),
-                    Some(Order::Take(stream, client)) => self.take(stream, client),
+                    Some(Order::Take(stream, client, visit)) => self.take(stream, client, visit),
                     Some(Order::Stop(timeout, done)) => break Some((timeout, done)),
                     None => break None,
                 },
@@ -197,8 +205,8 @@ impl Acceptor {
                     self.thread.end_waits();
                     deadline.set(tokio::time::sleep(LAST_WAIT));
                 }
-                Some(order) = orders.recv() => if let Order::Take(stream, client) = order {
-                    self.take(stream, client);
+                Some(order) = orders.recv() => if let Order::Take(stream, client, visit) = order {
+                    self.take(stream, client, visit);
                 },
             }
             if self.open.get() == 0 {
@@ -247,7 +255,8 @@ impl Acceptor {
     /// Serves a new connection here, or hands it to a thread that has clearly less to do: SO_REUSEPORT spreads
     /// connections by a hash, not by load.
     fn accept(self: &Rc<Self>, stream: TcpStream, client: SocketAddr) {
-        let most = self.thread.snapshot().gateway.max_connections;
+        let snapshot = self.thread.snapshot();
+        let most = snapshot.gateway.max_connections;
         let before = self.connections.total.fetch_add(1, Ordering::Relaxed);
         if before >= most {
             if before >= most + MOST_REFUSALS {
@@ -261,6 +270,11 @@ impl Acceptor {
             });
             return;
         }
+        let most_of_client = snapshot.gateway.max_connections_per_client;
+        let most_of_client = most_of_client.filter(|_| !is_in(&snapshot.gateway.trusted, client.ip()));
+        let Ok(visit) = self.connections.clients.enter(client.ip(), most_of_client) else {
+            return self.refuse(stream, client);
+        };
         let counts = &self.connections.by_thread;
         let own = counts[self.thread.index].load(Ordering::Relaxed);
         let least = (0..counts.len()).min_by_key(|&index| counts[index].load(Ordering::Relaxed));
@@ -273,19 +287,38 @@ impl Acceptor {
                 return;
             };
             counts[least].fetch_add(1, Ordering::Relaxed);
-            if self.others[least].send(Order::Take(stream, client)).is_err() {
+            if self.others[least].send(Order::Take(stream, client, visit)).is_err() {
                 counts[least].fetch_sub(1, Ordering::Relaxed);
                 self.connections.total.fetch_sub(1, Ordering::Relaxed);
             }
             return;
         }
         counts[self.thread.index].fetch_add(1, Ordering::Relaxed);
-        self.serve(stream, client);
+        self.serve(stream, client, visit);
     }
 
-    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr) {
+    /// Turns a connection away whose client has too many: the others of it go on.
+    fn refuse(&self, stream: TcpStream, client: SocketAddr) {
+        let clients = &self.connections.clients;
+        if clients.tell(self.thread.shared.clock.millis()) {
+            let refused = clients.refused();
+            tracing::warn!(client = %client.ip(), refused, "a client has max_connections_per_client connections; more are refused");
+        }
+        let connections = Arc::clone(&self.connections);
+        let Some(telling) = clients.telling() else {
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            serve::refuse_client(stream).await;
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            drop(telling);
+        });
+    }
+
+    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr, visit: Option<Visit>) {
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, client),
+            Ok(stream) => self.serve(stream, client, visit),
             Err(error) => {
                 tracing::warn!(%error, "cannot serve a connection");
                 self.closed();
@@ -293,13 +326,13 @@ impl Acceptor {
         }
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr) {
+    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, visit: Option<Visit>) {
         let Ok(local) = stream.local_addr() else { return self.closed() };
         self.open.set(self.open.get() + 1);
         let thread = Rc::clone(&self.thread);
         let limits = thread.limits();
         let sweep = Rc::clone(&thread.sweep);
-        let open = Box::new(Open(Rc::clone(self)));
+        let open = Box::new(Open { acceptor: Rc::clone(self), _visit: visit });
         tokio::task::spawn_local(serve::serve(
             stream,
             Peer::new(client, local, false, &thread.snapshot().gateway.trusted),
@@ -317,12 +350,15 @@ impl Acceptor {
 }
 
 /// Counts a connection down when the last of it is dropped, by a panic as well.
-struct Open(Rc<Acceptor>);
+struct Open {
+    acceptor: Rc<Acceptor>,
+    _visit: Option<Visit>,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.closed();
+        self.acceptor.open.set(self.acceptor.open.get() - 1);
+        self.acceptor.closed();
     }
 }
 

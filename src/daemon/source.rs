@@ -92,6 +92,7 @@ impl StatusSource {
             unconfirmed: self.table.unconfirmed(),
             sessions_lost: self.table.closed_by(Closing::Lost),
             connections: self.connections.total() as u64,
+            connections_refused: self.connections.clients().refused(),
         };
         let services = status.services.into_iter().map(|status| service(status, now)).collect();
         api::Status { gateway, services }
@@ -126,6 +127,8 @@ fn service(status: ServiceStatus, now: jiff::Timestamp) -> api::Service {
         name: status.name,
         in_file: status.in_file,
         maintenance: status.maintenance,
+        waiting: status.waiting,
+        waited_in_vain: status.waited_in_vain,
         active: status.active.map(|active| active.0),
         generations: status
             .generations
@@ -185,6 +188,7 @@ fn backend(status: BackendStatus) -> api::Backend {
         unconfirmed: status.unconfirmed,
         requests: status.requests,
         tunnels: status.tunnels,
+        max_requests: status.max_requests,
     }
 }
 

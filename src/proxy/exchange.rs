@@ -197,6 +197,7 @@ impl Exchange {
         if self.waits_since == 0 {
             self.waits_since = now;
         }
+        self.waited_until = 0;
         let waited = Duration::from_nanos(now.saturating_sub(self.waits_since));
         patience.checked_sub(waited).filter(|left| !left.is_zero())
     }
@@ -204,6 +205,11 @@ impl Exchange {
     /// The wait is over.
     pub fn has_waited(&mut self) {
         self.waited_until = clock::monotonic_nanos();
+    }
+
+    /// When (monotonic nanoseconds) a wait for a backend ended last; zero for never.
+    pub fn waited_until(&self) -> u64 {
+        self.waited_until
     }
 
     /// What was asked for, as the client sent it.
@@ -336,6 +342,7 @@ impl Exchange {
             request_bytes: self.upload.bytes.get(),
             response_bytes: self.sent,
             duration_us: clock::monotonic_nanos().saturating_sub(self.began) / 1_000,
+            waited_us: self.waited() / 1_000,
             service: self.service().map_or("", |service| service.name.as_str()),
             generation: backend.map(|backend| backend.generation.number.0),
             backend: backend.map(|backend| backend.name.as_str()),
@@ -346,6 +353,15 @@ impl Exchange {
             hidden: access::Hidden { parameters, target: target_id.as_ref(), referer: referer_id.as_ref() },
         };
         self.thread.lines.borrow_mut().record(&line);
+    }
+
+    /// Nanoseconds for which it waited for a backend, or waits.
+    fn waited(&self) -> u64 {
+        match (self.waits_since, self.waited_until) {
+            (0, _) => 0,
+            (since, 0) => clock::monotonic_nanos().saturating_sub(since),
+            (since, until) => until.saturating_sub(since),
+        }
     }
 
     /// The place of an id that is a segment of the path.

@@ -96,9 +96,8 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         rules.response_timeout,
         hold.cloned(),
     );
-    if has_body {
-        exchange.connection.expect_body(rules.body_timeout);
-    } else {
+    expect(exchange, &rules, has_body);
+    if !has_body {
         if upgrade.is_some() {
             exchange.connection.hold_reading();
             if exchange.connection.violation().is_some() {
@@ -106,7 +105,6 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                 return Err(Refusal::Hasty);
             }
         }
-        exchange.connection.expect_response(rules.response_timeout);
     }
     let mut request = Request::from_parts(outgoing(exchange, parts, &rules, upgrade.clone(), &gateway.trusted)?, body);
     if has_body && !request.headers().contains_key(header::CONTENT_LENGTH) {
@@ -126,6 +124,7 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         max_headers: gateway.max_headers,
     };
     let at_most = if repeatable { rules.backend_idle_timeout } else { SURELY_OPEN };
+    let waited = exchange.waited_until();
     loop {
         let (connection, raw) = if upgrade.is_some() {
             let (connection, raw) = connect(exchange, limits, true).await?;
@@ -137,6 +136,9 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                 None => connect(exchange, limits, false).await?,
             }
         };
+        if exchange.waited_until() != waited {
+            expect(exchange, &rules, has_body);
+        }
         if let Some(generation) = &exchange.lost
             && let Ok(value) = HeaderValue::from_str(&generation.to_string())
         {
@@ -174,6 +176,15 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                 }
             }
         }
+    }
+}
+
+/// Begins the wait for the request's body, or for the answer where there is none. A wait for a backend does not count.
+fn expect(exchange: &Exchange, rules: &Service, has_body: bool) {
+    if has_body {
+        exchange.connection.expect_body(rules.body_timeout);
+    } else {
+        exchange.connection.expect_response(rules.response_timeout);
     }
 }
 

@@ -51,6 +51,7 @@ impl Answer for Thread {
             request_bytes: 0,
             response_bytes: 0,
             duration_us: 0,
+            waited_us: 0,
             service: "",
             generation: None,
             backend: None,

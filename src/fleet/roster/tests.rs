@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
-    IdPlace, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
+    IdPlace, MaxRequests, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
 use crate::fleet::gate::Lease;
 use crate::fleet::intent::Intent;
@@ -33,6 +33,7 @@ pub(crate) fn gateway() -> Gateway {
         expected_sessions: 0,
         keys: Vec::new(),
         max_connections: 100,
+        max_connections_per_client: None,
         max_header_size: 32_768,
         max_headers: 100,
         header_timeout: Duration::from_secs(10),
@@ -62,6 +63,7 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         maintenance: crate::config::model::Maintenance::default(),
         balance: Balance::RandomTwo,
         slow_start: None,
+        waiting: crate::config::model::Waiting::default(),
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -81,7 +83,14 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
 /// A backend on a port; its name is its address.
 pub(crate) fn backend(port: u16) -> Backend {
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-    Backend { name: BackendName::new(&address.to_string()), address, prefix: None, weight: 1, intent: Intent::Up }
+    Backend {
+        name: BackendName::new(&address.to_string()),
+        address,
+        prefix: None,
+        weight: 1,
+        max_requests: MaxRequests::OfService,
+        intent: Intent::Up,
+    }
 }
 
 pub(crate) fn numbered(ports: &[u16]) -> Plan {
