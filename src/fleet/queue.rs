@@ -226,8 +226,8 @@ impl Queue {
 
     /// A view has been published: these backends take new sessions now. Those whose limit has room let in who waits, and
     /// everybody else is told to look again.
-    pub fn renew(&self, open: impl Iterator<Item = Arc<Limit>>) {
-        let mut open: Vec<_> = open.filter(|limit| limit.most().is_some()).collect();
+    pub fn renew<'l>(&self, open: impl Iterator<Item = &'l Arc<Limit>>) {
+        let mut open: Vec<_> = open.filter(|limit| limit.most().is_some()).map(Arc::clone).collect();
         open.sort_unstable_by_key(|limit| limit.slot());
         let mut wakers = Vec::new();
         let mut state = self.state.lock();

@@ -50,7 +50,7 @@ impl Fleet {
         for service in &view.services {
             let takes_new = service.active.as_ref().filter(|_| service.in_file);
             let open = takes_new.into_iter().flat_map(|active| active.placements.list());
-            service.queue.renew(open.map(|placement| Arc::clone(&placement.backend.limit)));
+            service.queue.renew(open.map(|placement| &placement.backend.limit));
         }
     }
 }

@@ -97,13 +97,11 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         hold.cloned(),
     );
     expect(exchange, &rules, has_body);
-    if !has_body {
-        if upgrade.is_some() {
-            exchange.connection.hold_reading();
-            if exchange.connection.violation().is_some() {
-                // What was cut off of it cannot be had any more.
-                return Err(Refusal::Hasty);
-            }
+    if !has_body && upgrade.is_some() {
+        exchange.connection.hold_reading();
+        if exchange.connection.violation().is_some() {
+            // What was cut off of it cannot be had any more.
+            return Err(Refusal::Hasty);
         }
     }
     let mut request = Request::from_parts(outgoing(exchange, parts, &rules, upgrade.clone(), &gateway.trusted)?, body);

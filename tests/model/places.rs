@@ -32,7 +32,7 @@ impl Room {
         let queue = Queue::new();
         let limit = Limit::new(Slot(0), Arc::clone(&queue));
         limit.set(Some(1));
-        queue.renew([Arc::clone(&limit)].into_iter());
+        queue.renew([&limit].into_iter());
         Arc::new(Self { limit, queue, inside: Plain::new(0) })
     }
 

@@ -86,8 +86,7 @@ impl House {
     }
 
     fn renew(&mut self) {
-        let open: Vec<_> = self.open.iter().map(|slot| Arc::clone(&self.limits[*slot as usize])).collect();
-        self.queue.renew(open.into_iter());
+        self.queue.renew(self.open.iter().map(|slot| &self.limits[*slot as usize]));
     }
 
     fn come(&mut self, kind: Kind) {
@@ -248,7 +247,7 @@ fn a_place_that_nobody_took_goes_to_the_next() {
     let queue = Queue::new();
     let limit = Limit::new(Slot(0), Arc::clone(&queue));
     limit.set(Some(1));
-    queue.renew([Arc::clone(&limit)].into_iter());
+    queue.renew([&limit].into_iter());
     let inside = limit.take(false, None).expect("there is room");
     let [first, second] = [(); 2].map(|()| queue.join(Want::Any, 9).expect("the queue has room"));
     drop(inside);
