@@ -12,6 +12,7 @@ use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::balance::{Placement, Placements, Turn, Wish, crc32};
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
+use tidegate::fleet::limit::Limit;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
 use tidegate::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -41,6 +42,7 @@ fn placements(count: usize, is_even: bool) -> Vec<Placement> {
             named: AtomicBool::new(false),
             reach: Reach::default(),
             load: Load::new(THREADS),
+            limit: Limit::none(Slot(u32::try_from(index).expect("few"))),
         };
         let weight = if is_even { 1 } else { 1 + u32::try_from(index % 4).expect("few") };
         Placement::new(Arc::new(backend), weight, None)

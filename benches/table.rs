@@ -14,6 +14,7 @@ use tidegate::config::model::{Address, SessionRules};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
+use tidegate::fleet::limit::Limit;
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash};
 use tidegate::session::table::{Bind, Closing, Table};
@@ -60,6 +61,7 @@ impl World {
             named: AtomicBool::new(false),
             reach: Reach::default(),
             load: Load::new(1),
+            limit: Limit::none(slot),
         })
     }
 

@@ -368,7 +368,7 @@ async fn sessions_of_a_backend_that_is_set_down_are_lost_as_the_service_says() {
     // Where nothing else is up, it stays, and is there when its backend is.
     let home = browser.home.clone().unwrap().backend;
     let down = [", status = \"down\""; 3];
-    gateway.reload([service(&down)]).await;
+    gateway.reload([service(&down).set("wait_for_backend", "\"none\"")]).await;
     assert_eq!(browser.get("/count").await.status(), 503);
     gateway.reload([service(&[])]).await;
     assert_eq!(browser.count().await.backend, home);
@@ -377,7 +377,7 @@ async fn sessions_of_a_backend_that_is_set_down_are_lost_as_the_service_says() {
 #[tokio::test]
 async fn nobody_up_is_warned_of_and_said_to_clients() {
     let apps = three().await;
-    let service = |keys: &[&str]| Service::app().set("backends", list(&apps, keys));
+    let service = |keys: &[&str]| Service::app().set("backends", list(&apps, keys)).set("wait_for_backend", "\"none\"");
     let all = [", status = \"drain\"", ", status = \"down\"", ", status = \"drain\""];
     let mut gateway = Gateway::ready(File::new([service(&[])])).await;
     let mut browser = Browser::new(gateway.address);

@@ -137,9 +137,76 @@ async fn connections_over_the_limit_are_told_so() {
     .await;
 }
 
+/// Opens so many connections that are served, and finds the next one refused with this status.
+async fn fill(gateway: &Gateway, most: usize, refused: u16) -> Vec<Wire> {
+    let mut open = Vec::new();
+    eventually("so many connections are served", async || {
+        let mut wire = Wire::connect(gateway.address).await.map_err(|error| error.to_string())?;
+        wire.try_send("GET /where HTTP/1.1\r\nHost: app.test\r\n\r\n").await.map_err(|error| error.to_string())?;
+        let answer = wire.try_answer("GET").await.map_err(|error| error.to_string())?;
+        if answer.status() == 200 {
+            open.push(wire);
+        }
+        if open.len() == most { Ok(()) } else { Err(format!("{}", open.len())) }
+    })
+    .await;
+    let mut next = Wire::open(gateway.address).await;
+    // It is told without being asked; what it asks may meet a closed socket.
+    let _ = next.try_send("GET /where HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+    assert_eq!(next.answer().await.status(), refused);
+    next.closed().await;
+    open
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_connections_and_those_of_trusted_networks_are_not_counted() {
+    let (app, mut gateway) = limited(|file| file.set("max_connections_per_client", 3), |service| service).await;
+    let mut open = fill(&gateway, 3, 429).await;
+    for wire in &mut open {
+        assert_eq!(wire.get("/where").await.status(), 200, "those who are in stay in");
+    }
+    gateway.logs("max_connections_per_client").await;
+    gateway.until("refused connections are counted", |status| status.gateway.connections_refused > 0).await;
+    drop(open.pop());
+    open.extend(fill(&gateway, 1, 429).await);
+    // A front proxy stands for many.
+    let file = gateway.file.clone().set("trusted", "[\"127.0.0.0/8\"]");
+    gateway.write(file);
+    gateway.hup().await.unwrap();
+    for _ in 0..5 {
+        let mut wire = Wire::open(gateway.address).await;
+        assert_eq!(wire.get("/where").await.status(), 200);
+        open.push(wire);
+    }
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_take_a_connection_is_not_waited_for() {
+    // Of a socket with a short queue and nobody who accepts, the kernel lets further connects wait.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let service = Service::app().set("connect_timeout", "\"300ms\"").set("wait_for_backend", "\"none\"");
+    // It is ready: the first connect is taken.
+    let gateway = Gateway::ready(File::new([service.backends([address])])).await;
+    let mut full = Vec::new();
+    while full.len() < 4 {
+        let more = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        more.set_nonblocking(true).unwrap();
+        // It goes on in the background, or waits.
+        let _ = more.connect(&address.into());
+        full.push(more);
+    }
+    let answer = Wire::open(gateway.address).await.get("/where").await;
+    assert_eq!((answer.status(), answer.head.get("retry-after")), (503, Some("1")), "{answer:?}");
+    assert!(answer.text().contains("cannot be reached"), "{answer:?}");
+}
+
 #[tokio::test]
 async fn a_backend_that_is_gone_is_told_to_the_client() {
-    let (app, gateway) = limited(|file| file, |service| service).await;
+    let (app, gateway) = limited(|file| file, |service| service.set("wait_for_backend", "\"none\"")).await;
     drop(app);
     let answer = eventually("the backend's socket is closed", async || {
         let answer = Wire::open(gateway.address).await.get("/where").await;
@@ -190,7 +257,8 @@ async fn a_body_that_stands_still_is_given_up() {
 
 #[tokio::test]
 async fn a_service_without_a_ready_backend_asks_for_patience() {
-    let file = File::new([Service::app().backends([free_address()])]);
+    let service = Service::app().backends([free_address()]).set("wait_for_backend", "\"none\"");
+    let file = File::new([service]);
     let gateway = Gateway::start(file).await;
     let answer = Wire::open(gateway.address).await.get("/where").await;
     assert_eq!(answer.status(), 503, "{answer:?}");

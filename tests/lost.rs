@@ -86,7 +86,8 @@ async fn a_session_of_a_detached_generation_goes_to_the_active_one() {
 async fn a_backend_may_come_back_before_it_is_lost() {
     let app = App::start("1", 1).await;
     let rules = "cookie = \"sid\", lost_after = \"1h\"";
-    let gateway = Gateway::ready(File::new([Service::app().session(rules).backends([app.address])])).await;
+    let service = Service::app().session(rules).backends([app.address]).set("wait_for_backend", "\"none\"");
+    let gateway = Gateway::ready(File::new([service])).await;
     let mut browser = Browser::new(gateway.address);
     browser.login().await;
     let address = app.stop().await;

@@ -1,4 +1,5 @@
-//! The races of the gate and the session table, in all interleavings that loom finds with few preemptions.
+//! The races of the gate, of limited places and of the session table, in all interleavings that loom finds with few
+//! preemptions.
 //!
 //! The code under test is the shipped one: the feature `loom` only exchanges the primitives (`src/sync.rs`) and makes
 //! the slab and the wheel small. Run with `cargo test --features loom --test model`.
@@ -11,6 +12,8 @@
 mod gate;
 #[path = "model/once.rs"]
 mod once;
+#[path = "model/places.rs"]
+mod places;
 #[path = "model/rename.rs"]
 mod rename;
 #[path = "model/sessions.rs"]

@@ -377,7 +377,8 @@ async fn one_id_in_two_services_is_two_sessions() {
 async fn a_backend_that_is_gone_for_a_moment_keeps_its_sessions() {
     let app = App::start("a", 1).await;
     let address = app.address;
-    let gateway = Gateway::ready(File::new([Service::app().backends([address])])).await;
+    let service = Service::app().backends([address]).set("wait_for_backend", "\"none\"");
+    let gateway = Gateway::ready(File::new([service])).await;
     let mut browser = Browser::new(gateway.address);
     browser.login().await;
     drop(app);

@@ -101,6 +101,9 @@ pub struct Gateway {
     pub borrowed: u64,
     /// Open connections of clients.
     pub connections: u64,
+    /// Connections that were refused since the start because their client had as many as it may.
+    #[serde(default)]
+    pub connections_refused: u64,
 }
 
 /// What a start found of the run before.
@@ -175,6 +178,12 @@ pub struct Service {
     /// Whether it turns new sessions away.
     #[serde(default)]
     pub maintenance: bool,
+    /// Requests that wait for a backend that is ready and has room.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Requests that were turned away since the start because as many waited as may, or because they waited in vain.
+    #[serde(default)]
+    pub waited_in_vain: u64,
     /// Its generations, newest first; the latest of those that are retired come last.
     pub generations: Vec<Generation>,
 }
@@ -234,6 +243,9 @@ pub struct Backend {
     pub requests: u64,
     /// Open tunnels.
     pub tunnels: u64,
+    /// Requests that it may have in flight; absent for as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
 }
 
 /// What the operator wants of a backend.

@@ -25,6 +25,7 @@ pub(super) fn render(status: &Status, colours: bool) -> String {
         out.push('\n');
         out.push_str(&title(service));
         out.push_str(&generations(service, status.gateway.now, colours));
+        waiting(&mut out, service);
     }
     out
 }
@@ -158,6 +159,28 @@ fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
     out
 }
 
+/// Requests for which there is no backend, or no place at one.
+fn waiting(out: &mut String, service: &Service) {
+    if service.waiting > 0 {
+        _ = writeln!(
+            out,
+            " ! {} for a backend",
+            if service.waiting == 1 {
+                "1 request waits".to_owned()
+            } else {
+                format!("{} requests wait", service.waiting)
+            }
+        );
+    }
+    if service.waited_in_vain > 0 {
+        _ = writeln!(
+            out,
+            " {} turned away since the start, for want of a backend",
+            count(service.waited_in_vain, "request")
+        );
+    }
+}
+
 fn notes(out: &mut String, generation: &Generation, now: Timestamp) {
     let number = generation.number;
     if generation.unconfirmed > 0 {
@@ -182,7 +205,8 @@ fn backends(generation: &Generation) -> String {
             Intent::Down => " down",
         };
         let away = backend.unreachable_seconds.map(|seconds| format!(" unreachable {seconds}s")).unwrap_or_default();
-        lines.push(format!("{name}{address}{intent}{away}"));
+        let room = backend.max_requests.map(|most| format!(" {}/{most}", backend.requests)).unwrap_or_default();
+        lines.push(format!("{name}{address}{intent}{away}{room}"));
     }
     if generation.backends.len() > BACKENDS {
         lines.push(format!("and {} more", generation.backends.len() - BACKENDS));

@@ -7,6 +7,7 @@ mod links;
 mod maintenance;
 mod mode;
 mod session;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -86,6 +87,10 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
         expected_sessions: count(&raw.expected_sessions, default.expected_sessions),
         keys: raw.keys.iter().flat_map(|at| &at.value).map(|file| file.value.clone()).collect(),
         max_connections: count(&raw.max_connections, default.max_connections),
+        max_connections_per_client: match &raw.max_connections_per_client {
+            Some(at) => at.value.and_then(|most| usize::try_from(most).ok()),
+            None => default.max_connections_per_client,
+        },
         max_header_size: or(&raw.max_header_size, default.max_header_size),
         max_headers: count(&raw.max_headers, default.max_headers),
         header_timeout: or(&raw.header_timeout, default.header_timeout),
@@ -281,6 +286,7 @@ fn service(
         retry_new,
         asset_fallback,
         respond,
+        waiting: waiting::waiting(&raw.waiting, faults),
         strip_prefix,
         host: or(&raw.host, default.host),
         session,
@@ -374,6 +380,7 @@ fn backends(typed: &[raw::Backend], own: &Own<'_>, faults: &Faults) -> Vec<Backe
             prefix: backend.prefix.as_ref().map(|at| at.value.clone()),
             public: backend.public.as_ref().map(|at| at.value.clone()),
             weight: weight.unwrap_or(defaults::WEIGHT),
+            max_requests: waiting::max_requests(backend.max_requests.as_ref()),
             intent: or(&backend.status, Intent::Up),
         });
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
-    Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
+    Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync, Waiting,
 };
 use crate::ids::ServiceName;
 
@@ -39,6 +39,7 @@ pub fn gateway() -> Gateway {
         expected_sessions: 0,
         keys: Vec::new(),
         max_connections: 10_000,
+        max_connections_per_client: None,
         max_header_size: 32 * 1_024,
         max_headers: 100,
         header_timeout: Duration::from_secs(10),
@@ -67,6 +68,7 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         retry_new: Vec::new(),
         asset_fallback: Vec::new(),
         respond: RESPOND,
+        waiting: waiting(),
         ready: ready(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -81,6 +83,11 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         on_starting: None,
         on_retired: None,
     }
+}
+
+/// How requests wait for a backend, of which there are as many as come.
+pub fn waiting() -> Waiting {
+    Waiting { wait_for_backend: Some(Duration::from_secs(10)), max_waiting: 1_000, max_requests: None }
 }
 
 /// The session rules of a service that names none.

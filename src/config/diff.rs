@@ -1,6 +1,7 @@
 //! What a reload would change, in plain words.
 
 mod mode;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,6 +100,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
         expected_sessions,
         keys,
         max_connections,
+        max_connections_per_client,
         max_header_size,
         max_headers,
         header_timeout,
@@ -134,6 +136,12 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
     changes.compare("gateway.expected_sessions", expected_sessions, &new.expected_sessions, ToString::to_string);
     changes.compare("gateway.keys", keys, &new.keys, |files| list(files, |file| file.display().to_string()));
     changes.compare("gateway.max_connections", max_connections, &new.max_connections, ToString::to_string);
+    changes.compare(
+        "gateway.max_connections_per_client",
+        max_connections_per_client,
+        &new.max_connections_per_client,
+        |most| optional(most, "none", ToString::to_string),
+    );
     changes.compare("gateway.max_header_size", max_header_size, &new.max_header_size, |size| bytes(*size as u64));
     changes.compare("gateway.max_headers", max_headers, &new.max_headers, ToString::to_string);
     changes.compare("gateway.header_timeout", header_timeout, &new.header_timeout, time);
@@ -169,6 +177,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         retry_new,
         asset_fallback,
         respond,
+        waiting,
         ready,
         connect_timeout,
         response_timeout,
@@ -203,6 +212,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
     changes
         .compare(&key("asset_fallback"), asset_fallback, &new.asset_fallback, |paths| list(paths, ToString::to_string));
     changes.compare(&key("respond"), respond, &new.respond, ToString::to_string);
+    waiting::compare(changes, name.as_str(), waiting, &new.waiting);
     rules(changes, name.as_str(), session, &new.session);
     changes.compare(&key("maintenance"), maintenance, &new.maintenance, |maintenance| {
         let Maintenance { on, status, retry_after, page, exempt } = maintenance;
@@ -337,6 +347,7 @@ fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend],
             optional(public, "none", ToString::to_string)
         });
         changes.compare(&format!("{key} weight"), &was.weight, &is.weight, ToString::to_string);
+        changes.compare(&format!("{key} max_requests"), &was.max_requests, &is.max_requests, ToString::to_string);
         changes.compare(&format!("{key} status"), &was.intent, &is.intent, ToString::to_string);
     }
     for is in new.iter().filter(|is| old.iter().all(|was| was.name != is.name)) {

@@ -7,6 +7,7 @@ mod balance;
 mod maintenance;
 mod mode;
 mod session;
+mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
     Source,
 };
+pub use waiting::{MaxRequests, Waiting};
 
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
 
@@ -67,6 +69,9 @@ pub struct Gateway {
     pub keys: Vec<PathBuf>,
     /// Client connections open at one time, over all listeners.
     pub max_connections: usize,
+    /// Client connections open at one time from one address (of IPv6, from one /64), but for those of trusted networks;
+    /// `None` for as many as `max_connections` lets in.
+    pub max_connections_per_client: Option<usize>,
     /// Bytes of a request's or a response's head (start line and headers).
     pub max_header_size: usize,
     /// Header lines of a request or a response.
@@ -172,6 +177,9 @@ pub struct Service {
     /// Whether it forwards its requests at all.
     #[serde(default)]
     pub respond: Respond,
+    /// How many requests its backends have at one time, and how long others wait.
+    #[serde(default)]
+    pub waiting: Waiting,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
     /// Establishing a connection to a backend.
@@ -253,6 +261,9 @@ pub struct Backend {
     pub public: Option<Address>,
     /// Its share of new sessions in relation to the others; at least 1.
     pub weight: u32,
+    /// Requests that it may have in flight.
+    #[serde(default)]
+    pub max_requests: MaxRequests,
     /// Whether it is to take new sessions, its own only, or none.
     #[serde(default)]
     pub intent: Intent,

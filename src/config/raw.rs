@@ -4,6 +4,7 @@ mod answers;
 mod balance;
 mod mode;
 mod session;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(super) use answers::Answers;
 pub(super) use balance::Balance;
 pub(super) use mode::Mode;
 pub(super) use session::*;
+pub(super) use waiting::Waiting;
 
 use super::model::{
     AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, StatePlace, StateSync,
@@ -43,6 +45,7 @@ const GATEWAY: &[&str] = &[
     "expected_sessions",
     "keys",
     "max_connections",
+    "max_connections_per_client",
     "max_header_size",
     "max_headers",
     "header_timeout",
@@ -68,6 +71,9 @@ const SERVICE_KEYS: &[&str] = &[
     "retry_new",
     "asset_fallback",
     "respond",
+    "wait_for_backend",
+    "max_waiting",
+    "max_requests",
     "session",
     "maintenance",
     "ready",
@@ -87,7 +93,7 @@ const SERVICE_KEYS: &[&str] = &[
 const MAINTENANCE: &[&str] = &["on", "status", "retry_after", "page", "exempt"];
 const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
-const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "public", "weight", "status"];
+const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "public", "weight", "max_requests", "status"];
 const HOOK: &[&str] = &["command", "timeout"];
 
 /// Every table that a file may have, by its path, with every key that it may have.
@@ -139,6 +145,7 @@ pub(super) struct Gateway {
     pub(super) expected_sessions: Option<At<u64>>,
     pub(super) keys: Option<At<Vec<At<PathBuf>>>>,
     pub(super) max_connections: Option<At<u64>>,
+    pub(super) max_connections_per_client: Option<At<Option<u64>>>,
     pub(super) max_header_size: Option<At<usize>>,
     pub(super) max_headers: Option<At<u64>>,
     pub(super) header_timeout: Option<At<Duration>>,
@@ -170,6 +177,7 @@ pub(super) struct Service {
     pub(super) balance: Option<At<Balance>>,
     pub(super) slow_start: Option<At<Option<Duration>>>,
     pub(super) answers: Answers,
+    pub(super) waiting: Waiting,
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
@@ -221,6 +229,7 @@ pub(super) struct Backend {
     pub(super) prefix: Option<At<String>>,
     pub(super) public: Option<At<Address>>,
     pub(super) weight: Option<At<u64>>,
+    pub(super) max_requests: Option<At<Option<u64>>>,
     pub(super) status: Option<At<Intent>>,
 }
 
@@ -273,6 +282,7 @@ fn gateway(mut table: Table<'_>) -> Gateway {
         expected_sessions: table.integer("expected_sessions", 0..=1_000_000_000),
         keys: table.list("keys", 0, "[\"/etc/tidegate/key-1\"]", |node| node.text(&KEY_FILE)),
         max_connections: table.integer("max_connections", 1..=10_000_000),
+        max_connections_per_client: waiting::count_or_none(&mut table, "max_connections_per_client", 1..=10_000_000),
         max_header_size: table.text("max_header_size", &HEAD_SIZE),
         max_headers: table.integer("max_headers", 16..=1_000),
         header_timeout: table.text("header_timeout", &PAUSE),
@@ -336,6 +346,7 @@ fn service(mut table: Table<'_>) -> Service {
         balance: table.take("balance").and_then(|node| balance::balance(&node)),
         slow_start: table.text_or("slow_start", "none", &DURATION),
         answers: answers::answers(&mut table),
+        waiting: waiting::waiting(&mut table),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
@@ -413,6 +424,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
                 prefix: None,
                 public: None,
                 weight: None,
+                max_requests: None,
                 status: None,
             });
         }
@@ -424,6 +436,7 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
             prefix: table.text("prefix", &BACKEND_PREFIX),
             public: table.text("public", &PUBLIC),
             weight: table.integer("weight", 1..=1_000),
+            max_requests: waiting::count_or_none(&mut table, "max_requests", waiting::MAX_REQUESTS),
             status: table.text("status", &STATUS),
         };
         table.finish(TABLES);

@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use crate::edge::clients::{Clients, Visit};
 use crate::edge::listener::BACKLOG;
 use crate::edge::{serve, sweep};
 use crate::ids::ServiceName;
 use crate::log::access::Lines;
 use crate::proxy::tcp;
 use crate::proxy::thread::{Shared, Thread};
-use crate::wire::forwarded::Peer;
+use crate::wire::forwarded::{Peer, is_in};
 use crate::wire::websocket;
 
 /// Connections by which a thread may be ahead of the least busy one before it hands new ones over.
@@ -52,7 +53,7 @@ enum Order {
     /// Accept no more on this address; what the kernel has queued is still served.
     Unlisten(SocketAddr),
     /// Serve a connection that another thread accepted.
-    Take(std::net::TcpStream, SocketAddr, Door),
+    Take(std::net::TcpStream, SocketAddr, Door, Option<Visit>),
     /// Accept no more, finish what is in flight within the time, end tunnels, then stop.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -62,9 +63,15 @@ enum Order {
 pub struct Connections {
     total: AtomicUsize,
     by_thread: Box<[AtomicUsize]>,
+    clients: Arc<Clients>,
 }
 
 impl Connections {
+    /// By client.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     /// How many are open.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
@@ -88,6 +95,7 @@ impl Serving {
         let count = lines.len();
         let connections = Arc::new(Connections {
             total: AtomicUsize::new(0),
+            clients: Arc::default(),
             by_thread: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         });
         let (orders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -198,7 +206,7 @@ impl Acceptor {
                     Some(Order::Listen(listener, door)) => self.listen(listener, door),
                     Some(Order::Turn(address, door)) => self.turn(address, door),
                     Some(Order::Unlisten(address)) => drop(self.listeners.borrow_mut().remove(&address)),
-                    Some(Order::Take(stream, client, door)) => self.take(stream, client, door),
+                    Some(Order::Take(stream, client, door, visit)) => self.take(stream, client, door, visit),
                     Some(Order::Stop(timeout, done)) => break Some((timeout, done)),
                     None => break None,
                 },
@@ -221,10 +229,11 @@ impl Acceptor {
                     }
                     told = true;
                     self.thread.tunnels.end_all(websocket::GOING_AWAY);
+                    self.thread.end_waits();
                     deadline.set(tokio::time::sleep(LAST_WAIT));
                 }
-                Some(order) = orders.recv() => if let Order::Take(stream, client, door) = order {
-                    self.take(stream, client, door);
+                Some(order) = orders.recv() => if let Order::Take(stream, client, door, visit) = order {
+                    self.take(stream, client, door, visit);
                 },
             }
             if self.open.get() == 0 {
@@ -280,7 +289,8 @@ impl Acceptor {
     /// Serves a new connection here, or hands it to a thread that has clearly less to do: SO_REUSEPORT spreads
     /// connections by a hash, not by load.
     fn accept(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, door: &Door) {
-        let most = self.thread.snapshot().gateway.max_connections;
+        let snapshot = self.thread.snapshot();
+        let most = snapshot.gateway.max_connections;
         let before = self.connections.total.fetch_add(1, Ordering::Relaxed);
         if before >= most {
             // What is no HTTP has no words for it.
@@ -295,6 +305,11 @@ impl Acceptor {
             });
             return;
         }
+        let most_of_client = snapshot.gateway.max_connections_per_client;
+        let most_of_client = most_of_client.filter(|_| !is_in(&snapshot.gateway.trusted, client.ip()));
+        let Ok(visit) = self.connections.clients.enter(client.ip(), most_of_client) else {
+            return self.refuse(stream, client, door);
+        };
         let counts = &self.connections.by_thread;
         let own = counts[self.thread.index].load(Ordering::Relaxed);
         let least = (0..counts.len()).min_by_key(|&index| counts[index].load(Ordering::Relaxed));
@@ -307,19 +322,42 @@ impl Acceptor {
                 return;
             };
             counts[least].fetch_add(1, Ordering::Relaxed);
-            if self.others[least].send(Order::Take(stream, client, door.clone())).is_err() {
+            if self.others[least].send(Order::Take(stream, client, door.clone(), visit)).is_err() {
                 counts[least].fetch_sub(1, Ordering::Relaxed);
                 self.connections.total.fetch_sub(1, Ordering::Relaxed);
             }
             return;
         }
         counts[self.thread.index].fetch_add(1, Ordering::Relaxed);
-        self.serve(stream, client, door.clone());
+        self.serve(stream, client, door.clone(), visit);
     }
 
-    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr, door: Door) {
+    /// Turns a connection away whose client has too many: the others of it go on.
+    fn refuse(&self, stream: TcpStream, client: SocketAddr, door: &Door) {
+        let clients = &self.connections.clients;
+        if clients.tell(self.thread.shared.clock.millis()) {
+            let refused = clients.refused();
+            tracing::warn!(client = %client.ip(), refused, "a client has max_connections_per_client connections; more are refused");
+        }
+        let connections = Arc::clone(&self.connections);
+        if *door != Door::Http {
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            return serve::reset(&stream);
+        }
+        let Some(telling) = clients.telling() else {
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            serve::refuse_client(stream).await;
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            drop(telling);
+        });
+    }
+
+    fn take(self: &Rc<Self>, stream: std::net::TcpStream, client: SocketAddr, door: Door, visit: Option<Visit>) {
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, client, door),
+            Ok(stream) => self.serve(stream, client, door, visit),
             Err(error) => {
                 tracing::warn!(%error, "cannot serve a connection");
                 self.closed();
@@ -327,11 +365,11 @@ impl Acceptor {
         }
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, door: Door) {
+    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, door: Door, visit: Option<Visit>) {
         let Ok(local) = stream.local_addr() else { return self.closed() };
         self.open.set(self.open.get() + 1);
         let thread = Rc::clone(&self.thread);
-        let open = Box::new(Open(Rc::clone(self)));
+        let open = Box::new(Open { acceptor: Rc::clone(self), _visit: visit });
         if let Door::Tcp(service) = door {
             tokio::task::spawn_local(tcp::serve(thread, stream, client.ip(), service, open));
             return;
@@ -355,12 +393,15 @@ impl Acceptor {
 }
 
 /// Counts a connection down when the last of it is dropped, by a panic as well.
-struct Open(Rc<Acceptor>);
+struct Open {
+    acceptor: Rc<Acceptor>,
+    _visit: Option<Visit>,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.closed();
+        self.acceptor.open.set(self.acceptor.open.get() - 1);
+        self.acceptor.closed();
     }
 }
 

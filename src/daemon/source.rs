@@ -97,6 +97,7 @@ impl StatusSource {
             retried: self.shared.retried.load(Ordering::Relaxed),
             borrowed: self.shared.borrowed.load(Ordering::Relaxed),
             connections: self.connections.total() as u64,
+            connections_refused: self.connections.clients().refused(),
         };
         let services = status.services.into_iter().map(|status| service(status, now)).collect();
         api::Status { gateway, services }
@@ -133,6 +134,8 @@ fn service(status: ServiceStatus, now: jiff::Timestamp) -> api::Service {
         mode: if status.mode.is_http() { api::Mode::Http } else { api::Mode::Tcp },
         listen: status.mode.listen().to_vec(),
         maintenance: status.maintenance,
+        waiting: status.waiting,
+        waited_in_vain: status.waited_in_vain,
         active: status.active.map(|active| active.0),
         generations: status
             .generations
@@ -192,6 +195,7 @@ fn backend(status: BackendStatus) -> api::Backend {
         unconfirmed: status.unconfirmed,
         requests: status.requests,
         tunnels: status.tunnels,
+        max_requests: status.max_requests,
     }
 }
 

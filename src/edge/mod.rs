@@ -6,6 +6,7 @@
 //! Invariants: every wait has a deadline that the thread's sweep watches; every byte of an HTTP/1.1 head and of its framing has passed the strict scanner before the codec's word counts; a stream that ends early is reset, alone.
 
 pub mod client;
+pub mod clients;
 pub mod connection;
 pub mod http2;
 pub mod io;

@@ -274,6 +274,12 @@ pub async fn refuse_connection(stream: TcpStream) {
         .await;
 }
 
+/// Answers a client that has as many connections as it may, and closes.
+pub async fn refuse_client(stream: TcpStream) {
+    refuse(stream, StatusCode::TOO_MANY_REQUESTS, "this client has as many connections as it may have; close some")
+        .await;
+}
+
 /// Ends our side and reads on for a little.
 async fn linger(mut stream: TcpStream) {
     let drained = async {

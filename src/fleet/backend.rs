@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::model::Address;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
+use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, Slot};
 use crate::record::fleet::known_as;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub struct Backend {
     pub reach: Reach,
     /// What the serving threads have under way at it.
     pub load: Load,
+    /// How many requests it may have under way.
+    pub limit: Arc<Limit>,
 }
 
 impl Backend {
@@ -55,13 +58,15 @@ impl Backend {
 pub struct Reach {
     /// Coarse milliseconds at the first connect that failed since one succeeded; 0 when none did.
     failing_since: AtomicU64,
+    /// Coarse milliseconds at which the next one of those who wait may try.
+    again_at: AtomicU64,
     told: AtomicBool,
 }
 
 impl Default for Reach {
     /// Nobody has tried yet.
     fn default() -> Self {
-        Self { failing_since: AtomicU64::new(0), told: AtomicBool::new(false) }
+        Self { failing_since: AtomicU64::new(0), again_at: AtomicU64::new(0), told: AtomicBool::new(false) }
     }
 }
 
@@ -95,6 +100,13 @@ impl Reach {
     /// Whether connects have failed without a break for so long by this coarse millisecond.
     pub fn is_lost(&self, now: u64, after: Duration) -> bool {
         self.failing_for(now).is_some_and(|millis| u128::from(millis) >= after.as_millis())
+    }
+
+    /// Whether the caller is the one who may try at this coarse millisecond; the next one may after `pause`.
+    pub fn try_again(&self, now: u64, pause: Duration) -> bool {
+        let at = self.again_at.load(Ordering::Relaxed);
+        let next = now.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        at <= now && self.again_at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Whether it has yet to be said that the backend is lost; true once until it is reached again.

@@ -95,6 +95,8 @@ pub struct Placements {
     rule: Rule,
     /// The time over which a share grows, in milliseconds; zero when none does.
     slow_start: u64,
+    /// Whether some backend has a limit of requests.
+    is_limited: bool,
 }
 
 #[derive(Debug)]
@@ -119,7 +121,8 @@ impl Placements {
             Balance::LeastRequests => Rule::LeastRequests,
         };
         let slow_start = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX);
-        Self { draw: Draw::new(&list), list, rule, slow_start }
+        let is_limited = list.iter().any(|placement| placement.backend.limit.most().is_some());
+        Self { draw: Draw::new(&list), list, rule, slow_start, is_limited }
     }
 
     /// The backends, in the order of the file.
@@ -127,7 +130,8 @@ impl Placements {
         &self.list
     }
 
-    /// Chooses one that is not among `tried`; `None` when there is none left. `now` in coarse milliseconds, `random` gives
+    /// Chooses one that is not among `tried`; `None` when there is none left. Where no wish decides, backends that have as
+    /// many requests as they may are passed over; those of one wish stay together, and wait. `now` in coarse milliseconds, `random` gives
     /// any 64 bits.
     pub fn choose(&self, wish: Wish, tried: &[Slot], now: u64, random: &mut impl FnMut() -> u64) -> Option<&Placement> {
         match self.list.as_slice() {
@@ -148,6 +152,7 @@ impl Placements {
                 after.iter().chain(before).find(|one| untried(one))
             }
             Wish::None => {
+                let untried = |one: &Placement| untried(one) && !(self.is_limited && one.backend.limit.is_full());
                 // One throw for the whole decision: a backend is open to it with the probability of its share.
                 let throw = if self.slow_start == 0 { 0.0 } else { unit(random()) };
                 let open = |one: &Placement| untried(one) && self.share(one, now) > throw;

@@ -12,6 +12,8 @@ pub mod event;
 pub mod gate;
 pub mod intent;
 pub mod lifecycle;
+pub mod limit;
+pub mod queue;
 pub mod roster;
 mod routes;
 pub mod slots;

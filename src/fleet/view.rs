@@ -8,6 +8,7 @@ use crate::config::model::{Address, Gateway, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::balance::Placements;
 use crate::fleet::gate::Gate;
+use crate::fleet::queue::Queue;
 use crate::fleet::routes::Routes;
 use crate::fleet::slots::Slots;
 use crate::ids::{GenerationNumber, ServiceName, Slot};
@@ -41,9 +42,16 @@ impl Fleet {
         &self.slots
     }
 
-    /// Puts the next view in place; only `control` calls it.
+    /// Puts the next view in place and tells those who wait; only `control` calls it.
     pub fn publish(&self, view: View) {
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        self.view.store(Arc::clone(&view));
+        // Behind the store: whoever joins a queue after this has the new view to look at.
+        for service in &view.services {
+            let takes_new = service.active.as_ref().filter(|_| service.in_file);
+            let open = takes_new.into_iter().flat_map(|active| active.placements.list());
+            service.queue.renew(open.map(|placement| &placement.backend.limit));
+        }
     }
 }
 
@@ -79,6 +87,8 @@ pub struct ServiceView {
     /// All generations that serve anybody, the newest first, with every backend that may take a request; empty where
     /// the rules do not ask other generations (`asset_fallback`).
     pub serving: Vec<GenerationView>,
+    /// Requests that wait for a backend of it.
+    pub queue: Arc<Queue>,
 }
 
 /// A generation as a new session sees it.

@@ -47,6 +47,8 @@ pub struct Exchange<'a> {
     pub response_bytes: u64,
     /// From the request's head to the end of the response, in microseconds.
     pub duration_us: u64,
+    /// How much of that it waited for a backend that is ready and has room, in microseconds; zero for not at all.
+    pub waited_us: u64,
     /// The service; empty when no service matched.
     pub service: &'a str,
     /// The generation that answered.
@@ -150,6 +152,10 @@ pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange<'_>
     escape::decimal(out, exchange.response_bytes);
     out.extend_from_slice(b",\"duration_us\":");
     escape::decimal(out, exchange.duration_us);
+    if exchange.waited_us > 0 {
+        out.extend_from_slice(b",\"waited_us\":");
+        escape::decimal(out, exchange.waited_us);
+    }
     if !exchange.service.is_empty() {
         out.extend_from_slice(b",\"service\":\"");
         bounded(out, exchange.service.as_bytes(), NAME, escape::json);
@@ -228,6 +234,10 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange
     escape::decimal(out, exchange.duration_us);
     out.extend_from_slice(b" request_bytes=");
     escape::decimal(out, exchange.request_bytes);
+    if exchange.waited_us > 0 {
+        out.extend_from_slice(b" waited_us=");
+        escape::decimal(out, exchange.waited_us);
+    }
     if let Some(error) = exchange.error {
         out.extend_from_slice(b" error=\"");
         bounded(out, error.as_bytes(), AGENT, escape::combined);

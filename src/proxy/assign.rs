@@ -1,13 +1,16 @@
 //! Which backend a request reaches: that of its session, or one of the active generation.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
 use crate::clock;
 use crate::config::model::{IdPlace, SessionRules};
+use crate::fleet::backend::Backend;
 use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
+use crate::fleet::limit::{Limit, Place};
 use crate::fleet::view::{GenerationView, ServiceView};
 use crate::ids::{SessionHash, Slot};
 use crate::log::line::SessionMark;
@@ -17,6 +20,7 @@ use crate::proxy::key;
 use crate::proxy::maintenance;
 use crate::proxy::reply::Refusal;
 use crate::proxy::thread::{Snapshot, TableHandle};
+use crate::proxy::waiting::{Lack, Seek, Turn};
 use crate::session::identify::{self, Candidate, Target};
 use crate::session::seal::Ticket;
 use crate::session::table::{Pin, Table, TooManyPins};
@@ -24,6 +28,9 @@ use crate::session::table::{Pin, Table, TooManyPins};
 /// How often a request asks for a newer view when the gate of the active generation refuses it. Each refusal means
 /// that a roll has just been published, so the second try succeeds unless rolls follow one another within it.
 pub(super) const VIEW_TRIES: usize = 16;
+
+/// Full backends that a request passes by whose first one could not be reached.
+const PLACE_TRIES: usize = 16;
 
 /// What the request itself says of its session, beside the one that was found.
 #[derive(Debug, Default)]
@@ -48,15 +55,17 @@ pub struct Unknown {
 }
 
 /// Where a request goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Way {
     /// To the backend that the exchange names by now.
     Forward,
+    /// Nowhere yet: see [`crate::proxy::waiting`].
+    Wait(Lack),
     /// Nowhere: the client asks the gateway to end its session, see [`crate::proxy::switch`].
     Switch,
 }
 
-/// Assigns the request to a backend and takes hold of its generation.
+/// Assigns the request to a backend and takes hold of its generation; never waits.
 ///
 /// # Errors
 /// No service answers to host and path, or the one that does takes nothing new at present.
@@ -75,8 +84,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
             exchange.claim = said;
             // Should its session turn out to be lost.
             exchange.claim.wish = key::wish(exchange, service, headers, target);
-            use_bound(exchange, index, pin)?;
-            return Ok(if switches { Way::Switch } else { Way::Forward });
+            return use_bound(exchange, index, pin, switches);
         }
         if service.in_file {
             claim = said;
@@ -96,9 +104,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         claim.wish = Wish::Hash(unknown.hash);
     }
     exchange.claim = claim;
-    let lease = open(exchange, target.path)?;
-    exchange.hold = Hold::Lease(lease);
-    Ok(Way::Forward)
+    Ok(open(exchange, target.path, Turn::Now)?.map_or(Way::Forward, Way::Wait))
 }
 
 /// Looks each id that the request carries up; the first bound one wins.
@@ -152,7 +158,7 @@ fn touches(rules: &SessionRules, path: &str) -> bool {
     !rules.no_touch.iter().any(|pattern| pattern.matches(path))
 }
 
-fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Result<(), Refusal> {
+fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>, switches: bool) -> Result<Way, Refusal> {
     let slot = pin.slot();
     if exchange.snapshot.backend(slot).is_none() {
         // Bound under a newer view than the one at hand.
@@ -165,51 +171,126 @@ fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Re
     }
     exchange.hold = Hold::Pin(pin);
     exchange.mark = SessionMark::Bound;
-    exchange.use_backend(slot);
-    Ok(())
+    if switches {
+        exchange.use_backend(Place::free(slot));
+        return Ok(Way::Switch);
+    }
+    Ok(match admit_bound(exchange, slot, Turn::Now) {
+        None => Way::Forward,
+        Some(lack) => Way::Wait(lack),
+    })
 }
 
-/// Asks the active generation's gate, and again under a newer view if a roll came between.
+/// Takes a place at the backend to which the request's session is bound.
+fn admit_bound(exchange: &mut Exchange, slot: Slot, turn: Turn<'_>) -> Option<Lack> {
+    let place = match exchange.snapshot.backend(slot) {
+        Some(backend) if !exchange.snapshot.is_down(slot) => match turn.take(&backend.limit, true) {
+            Some(place) => place,
+            None => return Some(Lack::busy(Seek::Own(Arc::clone(&backend.limit)))),
+        },
+        // Nothing is sent there.
+        _ => Place::free(slot),
+    };
+    exchange.use_backend(place);
+    None
+}
+
+/// The same step again for a request that waits: under the newest view, and with what it was offered. `None` when the
+/// exchange names its backend by now.
+///
+/// # Errors
+/// It need not wait any longer: nothing that could come would let it in.
+pub fn admit_waiting(exchange: &mut Exchange, turn: Turn<'_>) -> Result<Option<Lack>, Refusal> {
+    if let Hold::Pin(pin) = &exchange.hold {
+        let slot = pin.slot();
+        let ending = exchange.snapshot.backend(slot).and_then(|backend| backend.ending.moment(0));
+        if ending.is_some_and(|moment| moment <= exchange.thread.shared.clock.millis()) {
+            return Err(Refusal::Ended);
+        }
+        return Ok(admit_bound(exchange, slot, turn));
+    }
+    let target = exchange.target().clone();
+    open(exchange, target.path(), turn)
+}
+
+/// Asks the active generation's gate, and again under a newer view if a roll came between. `None` when the exchange
+/// holds a lease and names its backend.
 ///
 /// A service whose table may lack sessions takes the request as one of those first: an id that nobody knows belongs to
 /// the generation that was active, and the gateway's own cookie names its backend itself (promise P3).
-fn open(exchange: &mut Exchange, path: &str) -> Result<Lease, Refusal> {
+fn open(exchange: &mut Exchange, path: &str, mut turn: Turn<'_>) -> Result<Option<Lack>, Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().ok_or(Refusal::NoService)?;
         if !service.in_file {
             return Err(Refusal::Leaving);
         }
-        if let Some((slot, lease)) = resume(exchange, service) {
-            exchange.use_backend(slot);
-            return Ok(lease);
-        }
-        if maintenance::turns_away(service, path) {
+        let admitted = if let Some((limit, lease)) = resume(exchange, service) {
+            turn.take(&limit, true).map(|place| (lease, place)).ok_or_else(|| Lack::busy(Seek::Own(limit)))
+        } else if maintenance::turns_away(service, path) {
             return Err(Refusal::Maintenance);
-        }
-        let Some(active) = &service.active else { return Err(Refusal::NotReady) };
-        if let Some(lease) = active.gate.enter() {
-            let nobody = if active.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
-            let slot = choose(exchange, active, &[]).ok_or(nobody)?;
-            exchange.use_backend(slot);
-            return Ok(lease);
-        }
-        renew(exchange)?;
+        } else {
+            let Some(active) = &service.active else { return Ok(Some(Lack::not_ready(exchange, Refusal::NotReady))) };
+            match active.gate.enter() {
+                Some(lease) => place_new(exchange, active, &mut turn).map(|place| (lease, place)),
+                None => {
+                    renew(exchange)?;
+                    continue;
+                }
+            }
+        };
+        return Ok(match admitted {
+            Ok((lease, place)) => {
+                exchange.use_backend(place);
+                exchange.hold = Hold::Lease(lease);
+                None
+            }
+            Err(lack) => Some(lack),
+        });
     }
     Err(Refusal::NotReady)
 }
 
-/// A lease of the active generation and a backend of it for a request whose session was lost with the backend at
-/// `lost`.
+/// A place for a request without a bound session. Where a wish decides, it waits for the backend that the wish leads to:
+/// what belongs together is not torn apart because one backend has much to do.
+fn place_new(exchange: &Exchange, active: &GenerationView, turn: &mut Turn<'_>) -> Result<Place, Lack> {
+    let list = active.placements.list();
+    if list.is_empty() {
+        let nobody = if active.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
+        return Err(Lack::not_ready(exchange, nobody));
+    }
+    let is_free = exchange.claim.wish == Wish::None;
+    if is_free
+        && let Some(place) = turn.take_offered(|slot| list.iter().any(|placement| placement.backend.slot == slot))
+    {
+        return Ok(place);
+    }
+    let Some(chosen) = choose(exchange, active, &[]) else { return Err(Lack::busy(Seek::Any)) };
+    let limit = &chosen.limit;
+    let seek = || if is_free { Seek::Any } else { Seek::Keyed(Arc::clone(limit)) };
+    turn.take_again(limit, false).ok_or_else(|| Lack::busy(seek()))
+}
+
+/// A lease of the active generation and a place at a backend of it for a request whose session was lost with the backend
+/// at `lost`; or what it lacks, where another moment may bring it.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] when there is no other backend.
-pub fn reassign(exchange: &mut Exchange, lost: Slot) -> Result<(Lease, Slot), Refusal> {
+pub fn reassign(
+    exchange: &mut Exchange,
+    lost: Slot,
+    mut turn: Turn<'_>,
+) -> Result<Result<(Lease, Place), Lack>, Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().filter(|service| service.in_file).ok_or(Refusal::Unreachable)?;
-        let active = service.active.as_ref().ok_or(Refusal::Unreachable)?;
+        let not_ready = Lack { refusal: Refusal::Unreachable, seek: Seek::News };
+        let Some(active) = service.active.as_ref().filter(|active| !active.placements.list().is_empty()) else {
+            return Ok(Err(not_ready));
+        };
         if let Some(lease) = active.gate.enter() {
-            let slot = choose(exchange, active, &[lost]).ok_or(Refusal::Unreachable)?;
-            return Ok((lease, slot));
+            let chosen = choose(exchange, active, &[lost]).ok_or(Refusal::Unreachable)?;
+            let limit = Arc::clone(&chosen.limit);
+            let place = turn.take_again(&limit, false);
+            return Ok(place.map(|place| (lease, place)).ok_or_else(|| Lack::busy(Seek::Keyed(limit))));
         }
         renew(exchange)?;
     }
@@ -217,7 +298,10 @@ pub fn reassign(exchange: &mut Exchange, lost: Slot) -> Result<(Lease, Slot), Re
 }
 
 /// Takes the newest view, in which the service may stand at another place.
-fn renew(exchange: &mut Exchange) -> Result<(), Refusal> {
+///
+/// # Errors
+/// The service is gone, and all that it served.
+pub fn renew(exchange: &mut Exchange) -> Result<(), Refusal> {
     let name = exchange.service().ok_or(Refusal::NoService)?.name.clone();
     exchange.renew_snapshot();
     let index = exchange.snapshot.services.iter().position(|service| service.name == name);
@@ -226,31 +310,40 @@ fn renew(exchange: &mut Exchange) -> Result<(), Refusal> {
 }
 
 /// Where a request belongs whose session the table may have lost.
-fn resume(exchange: &Exchange, service: &ServiceView) -> Option<(Slot, Lease)> {
+fn resume(exchange: &Exchange, service: &ServiceView) -> Option<(Arc<Limit>, Lease)> {
     let former = service.unsure.as_ref()?;
     let named = exchange.claim.ticket.as_ref().and_then(|ticket| issue::backend(exchange, service, ticket));
     if let Some(backend) = named.filter(|backend| !exchange.snapshot.is_down(backend.slot)) {
-        return Some((backend.slot, backend.gate.join()?));
+        return Some((Arc::clone(&backend.limit), backend.gate.join()?));
     }
     exchange.claim.unknown?;
-    let slot = choose(exchange, former, &[])?;
-    Some((slot, former.gate.join()?))
+    let backend = choose(exchange, former, &[])?;
+    Some((Arc::clone(&backend.limit), former.gate.join()?))
 }
 
 /// What the request wishes, or else what the service's rule says.
-fn choose(exchange: &Exchange, generation: &GenerationView, tried: &[Slot]) -> Option<Slot> {
+fn choose<'g>(exchange: &Exchange, generation: &'g GenerationView, tried: &[Slot]) -> Option<&'g Arc<Backend>> {
     let now = exchange.thread.shared.clock.millis();
     let chosen = generation.placements.choose(exchange.claim.wish, tried, now, &mut || fastrand::u64(..));
-    Some(chosen?.backend.slot)
+    Some(&chosen?.backend)
 }
 
-/// Another backend of the active generation, after `tried` could not be reached; `None` when there is none left.
-pub fn choose_another(exchange: &Exchange, tried: &[Slot]) -> Option<Slot> {
+/// A place at another backend of the active generation, after `tried` could not be reached; `None` when there is none
+/// left that has room.
+pub fn choose_another(exchange: &Exchange, tried: &[Slot]) -> Option<Place> {
     let active = exchange.service()?.active.as_ref()?;
     // Only a generation that the lease at hand was granted by.
     let Hold::Lease(lease) = &exchange.hold else { return None };
     if !lease.is_of(&active.gate) {
         return None;
     }
-    choose(exchange, active, tried)
+    let mut passed = tried.to_vec();
+    for _ in 0..PLACE_TRIES {
+        let other = choose(exchange, active, &passed)?;
+        if let Some(place) = other.limit.take(false, None) {
+            return Some(place);
+        }
+        passed.push(other.slot);
+    }
+    None
 }

@@ -8,15 +8,15 @@ use crate::config::model::{Address, Respond};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::links;
-use crate::proxy::lost;
 use crate::proxy::outbound;
 use crate::proxy::recorded;
 use crate::proxy::reply::{self, Form, Refusal};
+use crate::proxy::waiting;
 
 /// Tells the client the public address of the backend that the exchange has been assigned to. No session opens by it.
 pub async fn respond(mut exchange: Box<Exchange>, mut parts: Parts, form: Respond) -> Response<ResponseBody> {
     let accept = parts.headers.clone();
-    let found = find(&mut exchange, &mut parts, form);
+    let found = find(&mut exchange, &mut parts, form).await;
     // A session whose backend is down may have been given up.
     recorded::recorded(&mut exchange).await;
     match found {
@@ -39,11 +39,11 @@ enum Place {
     Location(HeaderValue),
 }
 
-fn find(exchange: &mut Exchange, parts: &mut Parts, form: Respond) -> Result<Place, Refusal> {
+async fn find(exchange: &mut Exchange, parts: &mut Parts, form: Respond) -> Result<Place, Refusal> {
     if matches!(exchange.hold, Hold::Pin(_))
         && exchange.backend().is_some_and(|own| exchange.snapshot.is_down(own.slot))
     {
-        lost::give_up(exchange)?;
+        Box::pin(waiting::give_up(exchange)).await?;
     }
     let snapshot = exchange.snapshot.clone();
     let host = parts.headers.get(header::HOST).cloned();

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -16,6 +17,7 @@ use crate::config::model::IdPlace;
 use crate::edge::client::Client;
 use crate::fleet::backend::Backend;
 use crate::fleet::gate::Lease;
+use crate::fleet::limit::Place;
 use crate::fleet::view::ServiceView;
 use crate::ids::{GenerationId, Slot};
 use crate::log::line::{self as access, SessionMark};
@@ -74,7 +76,11 @@ pub struct Exchange {
     client: IpAddr,
     by_tls: bool,
     service: Option<usize>,
-    slot: Option<Slot>,
+    /// At the backend in use.
+    place: Option<Place>,
+    /// Since when (monotonic nanoseconds) it has had to wait for a backend, and until when it did; zero for never.
+    waits_since: u64,
+    waited_until: u64,
     /// `None` until the answer's head is there.
     status: Option<StatusCode>,
     sent: u64,
@@ -117,7 +123,9 @@ impl Exchange {
             tunnel: false,
             client,
             service: None,
-            slot: None,
+            place: None,
+            waits_since: 0,
+            waited_until: 0,
             status: None,
             sent: 0,
             complete: false,
@@ -181,16 +189,55 @@ impl Exchange {
         self.snapshot.services.get(self.service?)
     }
 
-    /// Begins to use a backend: counts the request there.
-    pub fn use_backend(&mut self, slot: Slot) {
-        self.leave_backend();
-        if let Some(backend) = self.snapshot.backend(slot) {
-            backend.load.request_began(self.thread.index);
-            self.slot = Some(slot);
-        }
+    /// Begins to use the backend at which it has a place: counts the request there.
+    pub fn use_backend(&mut self, place: Place) {
+        drop(self.move_to(place));
     }
 
-    fn leave_backend(&mut self) {
+    /// The same, and the place at the backend that was used is kept: the request is not over there.
+    pub fn move_to(&mut self, place: Place) -> Option<Place> {
+        let former = self.leave_backend();
+        if let Some(backend) = self.snapshot.backend(place.slot()) {
+            backend.load.request_began(self.thread.index);
+            self.place = Some(place);
+        }
+        former
+    }
+
+    /// The request has to wait for a backend: for how long it may, of what its service allows since it first had to.
+    pub fn begin_waiting(&mut self) -> Option<Duration> {
+        let patience = self.service()?.rules.waiting.wait_for_backend?;
+        let now = clock::monotonic_nanos();
+        if self.waits_since == 0 {
+            self.waits_since = now;
+        }
+        self.waited_until = 0;
+        let waited = Duration::from_nanos(now.saturating_sub(self.waits_since));
+        patience.checked_sub(waited).filter(|left| !left.is_zero())
+    }
+
+    /// The wait is over.
+    pub fn has_waited(&mut self) {
+        self.waited_until = clock::monotonic_nanos();
+    }
+
+    /// When (monotonic nanoseconds) a wait for a backend ended last; zero for never.
+    pub fn waited_until(&self) -> u64 {
+        self.waited_until
+    }
+
+    /// What was asked for, as the client sent it.
+    pub fn target(&self) -> &Uri {
+        &self.seen.target
+    }
+
+    /// Lets go of backend and generation: nothing has been sent.
+    pub fn let_go(&mut self) {
+        drop(self.leave_backend());
+        self.hold = Hold::Nothing;
+    }
+
+    fn leave_backend(&mut self) -> Option<Place> {
         if let Some(backend) = self.backend() {
             if self.tunnel {
                 backend.load.tunnel_closed(self.thread.index);
@@ -198,15 +245,15 @@ impl Exchange {
                 backend.load.request_ended(self.thread.index);
             }
         }
-        self.slot = None;
+        self.place.take()
     }
 
     /// The backend in use.
     pub fn backend(&self) -> Option<&Arc<Backend>> {
-        self.snapshot.backend(self.slot?)
+        self.snapshot.backend(self.place.as_ref()?.slot())
     }
 
-    /// Turns the request into a tunnel: it is counted as one from here on.
+    /// Turns the request into a tunnel: it is counted as one from here on, and makes room for a request.
     pub fn become_tunnel(&mut self) {
         if let Hold::Pin(pin) = &mut self.hold {
             pin.become_tunnel();
@@ -215,6 +262,9 @@ impl Exchange {
             backend.load.request_ended(self.thread.index);
             backend.load.tunnel_opened(self.thread.index);
             self.tunnel = true;
+        }
+        if let Some(place) = &mut self.place {
+            place.vacate();
         }
     }
 
@@ -244,8 +294,8 @@ impl Exchange {
 
     /// Gives the connection of the backend in use back to the pool.
     pub fn give_back(&self, sender: SendRequest<RequestBody>) {
-        if let Some(slot) = self.slot {
-            self.give_back_to(slot, sender);
+        if let Some(place) = &self.place {
+            self.give_back_to(place.slot(), sender);
         }
     }
 
@@ -313,6 +363,7 @@ impl Exchange {
             request_bytes: self.upload.bytes.get(),
             response_bytes: self.sent,
             duration_us: clock::monotonic_nanos().saturating_sub(self.began) / 1_000,
+            waited_us: self.waited() / 1_000,
             service: self.service().map_or("", |service| service.name.as_str()),
             generation: backend.map(|backend| backend.generation.number.0),
             backend: backend.map(|backend| backend.name.as_str()),
@@ -323,6 +374,15 @@ impl Exchange {
             hidden: access::Hidden { parameters, target: target_id.as_ref(), referer: referer_id.as_ref() },
         };
         self.thread.lines.borrow_mut().record(&line);
+    }
+
+    /// Nanoseconds for which it waited for a backend, or waits.
+    fn waited(&self) -> u64 {
+        match (self.waits_since, self.waited_until) {
+            (0, _) => 0,
+            (since, 0) => clock::monotonic_nanos().saturating_sub(since),
+            (since, until) => until.saturating_sub(since),
+        }
     }
 
     /// The place of an id that is a segment of the path.
@@ -367,7 +427,7 @@ impl Drop for Exchange {
         if self.thread.lines.borrow().are_wanted() {
             self.log();
         }
-        self.leave_backend();
+        drop(self.leave_backend());
     }
 }
 

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use crate::config::model::{IdPlace, Service, SessionRules};
 use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
+use crate::fleet::limit::Limit;
 use crate::fleet::view::GenerationView;
-use crate::ids::Slot;
 use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Answered;
@@ -106,14 +106,18 @@ fn anonymous(target: &PathAndQuery, rules: &SessionRules) -> Option<PathAndQuery
 ///
 /// Dropping the future closes the connections. What a generation does not answer counts as not there; the request's
 /// `response_timeout` goes on over all questions.
-pub async fn ask(exchange: &mut Exchange, missing: Answered, question: &Question, manner: &Manner<'_>) -> Answered {
+pub async fn ask(exchange: &mut Exchange, mut missing: Answered, question: &Question, manner: &Manner<'_>) -> Answered {
     let manner = Manner { is_repeatable: true, interim: None, withholds: false, ..*manner };
     let own = exchange.backend().map(|backend| backend.generation.number);
     let service = exchange.service();
     let others = service.iter().flat_map(|service| &service.serving).filter(|other| Some(other.number) != own);
-    let offers: Vec<(Slot, Lease)> = others.filter_map(|other| offer(exchange, other)).take(MOST_ASKED).collect();
-    for (slot, lease) in offers {
-        exchange.use_backend(slot);
+    let offers: Vec<(Arc<Limit>, Lease)> = others.filter_map(|other| offer(exchange, other)).take(MOST_ASKED).collect();
+    for (limit, lease) in offers {
+        // Nobody waits for a file that may be nowhere.
+        let Some(place) = limit.take(false, None) else { continue };
+        let former = exchange.move_to(place);
+        // Its own backend is busy with the first answer until that is thrown away.
+        missing.place = missing.place.or(former);
         let found = match put(exchange, question, &manner).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -129,16 +133,18 @@ pub async fn ask(exchange: &mut Exchange, missing: Answered, question: &Question
         }
         retry::discard(exchange, found);
     }
-    exchange.use_backend(missing.slot);
+    if let Some(place) = missing.place.take() {
+        exchange.use_backend(place);
+    }
     missing
 }
 
 /// A backend of a generation, and a hold on the generation: it is not retired under the question, nor under its answer.
-fn offer(exchange: &Exchange, generation: &GenerationView) -> Option<(Slot, Lease)> {
+fn offer(exchange: &Exchange, generation: &GenerationView) -> Option<(Arc<Limit>, Lease)> {
     let lease = generation.gate.join()?;
     let now = exchange.thread.shared.clock.millis();
     let chosen = generation.placements.choose(Wish::None, &[], now, &mut || fastrand::u64(..))?;
-    Some((chosen.backend.slot, lease))
+    Some((Arc::clone(&chosen.backend.limit), lease))
 }
 
 /// The gateway waits no longer.
@@ -163,7 +169,16 @@ async fn put(exchange: &Exchange, question: &Question, manner: &Manner<'_>) -> R
         status = response.status().as_u16(),
         "asked another generation for a file"
     );
-    Ok(Some(Answered { response, sender, raw, unwanted: None, turned, slot: backend.slot, is_borrowed: true }))
+    Ok(Some(Answered {
+        response,
+        sender,
+        raw,
+        unwanted: None,
+        turned,
+        slot: backend.slot,
+        place: None,
+        is_borrowed: true,
+    }))
 }
 
 #[cfg(test)]

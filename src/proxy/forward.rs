@@ -1,5 +1,6 @@
 //! A request on its way to a backend, or from one to the next, until an answer is there for the client.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,17 +11,18 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
+use crate::fleet::limit::Place;
 use crate::ids::Slot;
 use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::fallback;
 use crate::proxy::interim::Interim;
 use crate::proxy::links::Turned;
-use crate::proxy::lost;
 use crate::proxy::outbound::{self, Outbound};
 use crate::proxy::reply::Refusal;
 use crate::proxy::retry::{self, Tried};
-use crate::proxy::send::{self, Head, Unanswered};
+use crate::proxy::send::{self, Head, Manner, Unanswered};
+use crate::proxy::waiting;
 use crate::upstream::pool::RawBackend;
 use crate::wire::hop;
 
@@ -41,6 +43,8 @@ pub struct Answered {
     pub turned: Option<Box<Turned>>,
     /// Whose it is.
     pub slot: Slot,
+    /// The place there, while another backend is asked.
+    pub place: Option<Place>,
     /// Whether another generation than the request's own gave it: it says nothing about the session.
     pub is_borrowed: bool,
 }
@@ -56,7 +60,7 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
     if matches!(exchange.hold, Hold::Pin(_))
         && exchange.backend().is_some_and(|own| exchange.snapshot.is_down(own.slot))
     {
-        lost::give_up(exchange)?;
+        Box::pin(waiting::give_up(exchange)).await?;
     }
     let (mut outbound, request) = Outbound::prepare(exchange, parts, incoming)?;
     let mut refused = None;
@@ -67,8 +71,8 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
             answered
         }
         // Nobody else takes it, and a refusal with the application's own words is better than none.
-        (Err(refusal), Some(refused)) if refusal != Refusal::Ended => {
-            exchange.use_backend(refused.slot);
+        (Err(refusal), Some(mut refused)) if refusal != Refusal::Ended => {
+            exchange.use_backend(refused.place.take().unwrap_or(Place::free(refused.slot)));
             refused
         }
         (Err(refusal), _) => return Err(refusal),
@@ -92,6 +96,9 @@ async fn offer(
 ) -> Result<Answered, Refusal> {
     let mut tried = Tried::default();
     let mut pauses = PAUSES.iter();
+    // Of all that wait for one backend, it is this request's turn to try.
+    let mut has_turn = false;
+    let waited = exchange.waited_until();
     loop {
         let backend = Arc::clone(exchange.backend().ok_or(Refusal::NotReady)?);
         outbound.turn(exchange, &mut request)?;
@@ -100,7 +107,11 @@ async fn offer(
         let is_away = backend.reach.is_failing();
         let again = retry::may_go_on(exchange, outbound, &tried).then(|| outbound::copy(&request));
         let withholds = again.is_some();
-        match send::ask(exchange, &backend, request, &outbound.manner(withholds)).await {
+        if exchange.waited_until() != waited {
+            outbound.expect(exchange);
+        }
+        let manner = Manner { has_turn, ..outbound.manner(withholds) };
+        match send::ask(exchange, &backend, request, &manner).await {
             Ok(Head { response, sender, raw }) => {
                 if let Some(accept) = &outbound.accept {
                     check_handshake(&response, accept)?;
@@ -110,10 +121,11 @@ async fn offer(
                     Some((again, retry::another(exchange, &tried)?))
                 });
                 let interim = outbound.interim.as_ref();
-                let answered = Answered {
+                let mut answered = Answered {
                     unwanted: interim.filter(|interim| outbound.expects && !interim.has_gone_on()).cloned(),
                     turned: if next.is_some() { outbound.turned.clone() } else { outbound.turned.take() },
                     slot: backend.slot,
+                    place: None,
                     is_borrowed: false,
                     response,
                     sender,
@@ -121,7 +133,7 @@ async fn offer(
                 };
                 // What was said before an answer goes with it, or is thrown away with it.
                 let hints = interim.filter(|_| withholds).map(|interim| interim.take_withheld()).unwrap_or_default();
-                let Some((again, slot)) = next else {
+                let Some((again, place)) = next else {
                     if !hints.is_empty() {
                         exchange.connection.queue_interim(&hints);
                     }
@@ -133,23 +145,34 @@ async fn offer(
                     status = answered.response.status().as_u16(),
                     "a backend refused a new session; another one is asked"
                 );
+                // It is busy with its answer until that is thrown away.
+                answered.place = go_on(exchange, place);
                 if let Some(former) = refused.replace(answered) {
                     retry::discard(exchange, former);
                 }
                 request = again;
-                go_on(exchange, slot);
             }
             Err(Unanswered::Unreachable { request: unsent, error }) => {
                 request = *unsent;
                 if matches!(exchange.hold, Hold::Pin(_)) {
+                    let is_refused = error.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
                     match pauses.next() {
-                        Some(&pause) if error.kind() != std::io::ErrorKind::TimedOut && !is_away => {
-                            tokio::time::sleep(pause).await;
+                        Some(&pause) if is_refused && !is_away => tokio::time::sleep(pause).await,
+                        // Boxed: few wait, and the path of all others stays small.
+                        _ => {
+                            has_turn = Box::pin(waiting::away(exchange)).await;
+                            if !has_turn {
+                                Box::pin(waiting::give_up(exchange)).await?;
+                            }
                         }
-                        _ => lost::give_up(exchange)?,
                     }
+                } else if let Some(place) = retry::reachable(exchange, &tried) {
+                    exchange.use_backend(place);
+                } else if refused.is_some() {
+                    return Err(Refusal::Unreachable);
                 } else {
-                    exchange.use_backend(retry::reachable(exchange, &tried).ok_or(Refusal::Unreachable)?);
+                    Box::pin(waiting::begin_anew(exchange)).await?;
+                    tried = Tried::default();
                 }
             }
             Err(Unanswered::Broken { unsent }) => {
@@ -159,22 +182,22 @@ async fn offer(
                     (None, Some(again)) if outbound.is_plain => Some(again),
                     _ => None,
                 };
-                let Some((again, slot)) = next.zip(retry::another(exchange, &tried)) else {
+                let Some((again, place)) = next.zip(retry::another(exchange, &tried)) else {
                     return Err(refusal(exchange));
                 };
                 drop(outbound.interim.as_ref().map(|interim| interim.take_withheld()));
                 request = again;
-                go_on(exchange, slot);
+                drop(go_on(exchange, place));
             }
             Err(Unanswered::GivenUp(refusal)) => return Err(refusal),
         }
     }
 }
 
-/// Goes on to the next backend.
-fn go_on(exchange: &mut Exchange, slot: Slot) {
+/// Goes on to the next backend; the place that it had at the former one.
+fn go_on(exchange: &mut Exchange, place: Place) -> Option<Place> {
     exchange.thread.shared.retried.fetch_add(1, Ordering::Relaxed);
-    exchange.use_backend(slot);
+    exchange.move_to(place)
 }
 
 /// Whether the answer to a handshake of the gateway's own may go on to a client to whom every 2xx says that the WebSocket

@@ -11,21 +11,23 @@ use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::recorded;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::respond::Asked;
+use crate::proxy::waiting::{Lack, Turn};
 use crate::session::scope::{self, Scope, UNKNOWN};
 use crate::session::table::Closing;
 
 /// Tells the application that the client had a session on a generation that is lost: `app@7`.
 pub const SESSION_LOST: HeaderName = HeaderName::from_static("tidegate-session-lost");
 
-/// Decides about the request of a bound session whose backend cannot be reached just now, or is set down. When it
-/// returns, the exchange names another backend, under a lease of its generation, and the session is closed.
+/// Decides about the request of a bound session whose backend cannot be reached just now, or is set down. `None` when the
+/// exchange names another backend, under a lease of its generation, and the session is closed; otherwise what the request
+/// has to wait for, and nothing has changed.
 ///
 /// Nothing of the request has left by then, so that every method may go elsewhere.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] while the backend may come back, and when there is no other one; otherwise what the service
 /// does with lost sessions.
-pub fn give_up(exchange: &mut Exchange) -> Result<(), Refusal> {
+pub fn give_up(exchange: &mut Exchange, turn: Turn<'_>) -> Result<Option<Lack>, Refusal> {
     let (Some(backend), Some(service)) = (exchange.backend(), exchange.service()) else {
         return Err(Refusal::Unreachable);
     };
@@ -56,11 +58,11 @@ pub fn give_up(exchange: &mut Exchange) -> Result<(), Refusal> {
             exchange.mark = SessionMark::Lost;
             Err(Refusal::StartOver)
         }
-        OnLost::Redispatch => redispatch(exchange),
+        OnLost::Redispatch => redispatch(exchange, turn),
     }
 }
 
-fn redispatch(exchange: &mut Exchange) -> Result<(), Refusal> {
+fn redispatch(exchange: &mut Exchange, turn: Turn<'_>) -> Result<Option<Lack>, Refusal> {
     let Some(backend) = exchange.backend() else { return Err(Refusal::Unreachable) };
     let (generation, slot) = (backend.generation.clone(), backend.slot);
     let Hold::Pin(pin) = &exchange.hold else { return Err(Refusal::Unreachable) };
@@ -69,7 +71,10 @@ fn redispatch(exchange: &mut Exchange) -> Result<(), Refusal> {
     if exchange.claim.wish == Wish::None {
         exchange.claim.wish = Wish::Hash(unknown.hash);
     }
-    let (lease, other) = assign::reassign(exchange, slot)?;
+    let (lease, other) = match assign::reassign(exchange, slot, turn)? {
+        Ok(assigned) => assigned,
+        Err(lack) => return Ok(Some(lack)),
+    };
     close(exchange);
     exchange.hold = Hold::Lease(lease);
     exchange.claim.unknown = Some(unknown);
@@ -77,7 +82,7 @@ fn redispatch(exchange: &mut Exchange) -> Result<(), Refusal> {
     exchange.mark = SessionMark::Lost;
     exchange.lost = Some(generation);
     exchange.use_backend(other);
-    Ok(())
+    Ok(None)
 }
 
 fn close(exchange: &mut Exchange) {

@@ -29,3 +29,4 @@ pub mod switch;
 pub mod tcp;
 pub mod thread;
 pub mod tunnel;
+pub mod waiting;

@@ -85,18 +85,14 @@ impl Outbound {
             rules.response_timeout,
             hold.cloned(),
         );
-        if has_body {
-            exchange.connection.expect_body(rules.body_timeout);
-        } else {
-            if is_upgrade {
-                exchange.connection.hold_reading();
-                if exchange.connection.violation().is_some() {
-                    // What was cut off of it cannot be had any more.
-                    return Err(Refusal::Hasty);
-                }
+        if is_upgrade && !has_body {
+            exchange.connection.hold_reading();
+            if exchange.connection.violation().is_some() {
+                // What was cut off of it cannot be had any more.
+                return Err(Refusal::Hasty);
             }
-            exchange.connection.expect_response(rules.response_timeout);
         }
+        expect(exchange, &rules, has_body);
         let mut request = Request::from_parts(outgoing(exchange, parts, &rules, upgrade, &gateway.trusted)?, body);
         if has_body && !request.headers().contains_key(header::CONTENT_LENGTH) {
             // Of itself the codec would leave the body of a GET out (RFC 9110 section 9.3.1 allows one).
@@ -143,6 +139,12 @@ impl Outbound {
         links::turn(&mut self.turned, &self.rules, exchange, request, self.interim.as_ref())
     }
 
+    /// Begins the wait for the request's body, or for the answer where there is none, anew: a wait for a backend does not
+    /// count.
+    pub fn expect(&self, exchange: &Exchange) {
+        expect(exchange, &self.rules, self.has_body);
+    }
+
     /// How it is sent; `withholds` as in [`Manner`].
     pub fn manner(&self, withholds: bool) -> Manner<'_> {
         Manner {
@@ -150,10 +152,19 @@ impl Outbound {
             idle_timeout: self.rules.backend_idle_timeout,
             is_repeatable: self.is_repeatable,
             is_upgrade: self.is_upgrade,
+            has_turn: false,
             expects: self.expects,
             interim: self.interim.as_deref(),
             withholds,
         }
+    }
+}
+
+fn expect(exchange: &Exchange, rules: &Service, has_body: bool) {
+    if has_body {
+        exchange.connection.expect_body(rules.body_timeout);
+    } else {
+        exchange.connection.expect_response(rules.response_timeout);
     }
 }
 

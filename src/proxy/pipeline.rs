@@ -18,7 +18,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::{self, Refusal};
 use crate::proxy::thread::Thread;
-use crate::proxy::{assign, dispatch, forward, lost, respond, switch};
+use crate::proxy::{assign, dispatch, forward, lost, respond, switch, waiting};
 use crate::session::identify::Target;
 use crate::wire::{hop, http2};
 
@@ -52,6 +52,7 @@ impl Answer for Thread {
             request_bytes: 0,
             response_bytes: 0,
             duration_us: 0,
+            waited_us: 0,
             service: "",
             generation: None,
             backend: None,
@@ -85,6 +86,12 @@ impl Thread {
         let assigned = admit(&parts).and_then(|()| assign::assign(&mut exchange, &parts.headers, &host, target));
         match assigned {
             Ok(Way::Forward) => {}
+            Ok(Way::Wait(lack)) => {
+                // Boxed: few wait, and the path of all others stays small.
+                if let Err(refusal) = Box::pin(waiting::wait(&mut exchange, lack)).await {
+                    return reply::refuse(refusal, &parts.headers, exchange);
+                }
+            }
             Ok(Way::Switch) => return switch::switch(exchange, &parts, &host).await,
             Err(refusal) => return reply::refuse(refusal, &parts.headers, exchange),
         }

@@ -48,6 +48,10 @@ pub enum Refusal {
     NobodyUp,
     /// Operator: clients are sent to a backend that has no address for them.
     Hidden,
+    /// Operator: all backends have as many requests as they may, and none made room in time.
+    Busy,
+    /// Operator: as many requests wait for a backend as may.
+    Crowded,
     /// Operator: the generation was told to end while the request was under way.
     Ended,
     /// Backend: no connection.
@@ -89,6 +93,8 @@ impl Refusal {
             | Refusal::NotReady
             | Refusal::NobodyUp
             | Refusal::Hidden
+            | Refusal::Busy
+            | Refusal::Crowded
             | Refusal::Ended
             | Refusal::Unreachable
             | Refusal::Away
@@ -119,6 +125,8 @@ impl Refusal {
             Refusal::NotReady => "this service is not ready yet; try again in a moment",
             Refusal::NobodyUp => "no server of this service takes new sessions at present; try again later",
             Refusal::Hidden => "the server of this service has no address for clients; tell its operator",
+            Refusal::Busy => "the servers of this service have as much to do as they can; try again in a moment",
+            Refusal::Crowded => "too many requests wait for this service already; try again in a moment",
             Refusal::Ended => "the version of the application that had this request has been shut down; try again",
             Refusal::Unreachable => "the server behind this gateway cannot be reached; try again in a moment",
             Refusal::Away => "the server that holds this session is away; try again later",
@@ -134,7 +142,8 @@ impl Refusal {
     /// Seconds after which another try makes sense.
     fn retry_after(self) -> Option<&'static str> {
         match self {
-            Refusal::NotReady | Refusal::Ended | Refusal::Unreachable => Some("1"),
+            Refusal::NotReady | Refusal::Busy | Refusal::Ended | Refusal::Unreachable => Some("1"),
+            Refusal::Crowded => Some("5"),
             Refusal::Leaving | Refusal::Maintenance => Some("60"),
             Refusal::Away | Refusal::NobodyUp => Some("10"),
             Refusal::TooManyOfSession | Refusal::StartOver => Some("1"),

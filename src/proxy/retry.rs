@@ -3,6 +3,7 @@
 use http::{HeaderMap, StatusCode};
 
 use crate::config::model::Service;
+use crate::fleet::limit::Place;
 use crate::ids::Slot;
 use crate::proxy::assign;
 use crate::proxy::body::RequestBody;
@@ -86,13 +87,13 @@ pub fn body_again(
 
 /// The backend that a refused request goes on to: another one of the generation whose lease is held, as long as that
 /// takes new sessions (promise P2).
-pub fn another(exchange: &Exchange, tried: &Tried) -> Option<Slot> {
+pub fn another(exchange: &Exchange, tried: &Tried) -> Option<Place> {
     let is_detached = exchange.backend().is_none_or(|backend| backend.gate.is_detached());
     if is_detached { None } else { reachable(exchange, tried) }
 }
 
 /// The same for a request that could not be sent at all.
-pub fn reachable(exchange: &Exchange, tried: &Tried) -> Option<Slot> {
+pub fn reachable(exchange: &Exchange, tried: &Tried) -> Option<Place> {
     if tried.is_full() { None } else { assign::choose_another(exchange, &tried.list()) }
 }
 

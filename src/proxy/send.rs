@@ -19,6 +19,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::interim::Interim;
 use crate::proxy::outbound;
 use crate::proxy::reply::Refusal;
+use crate::proxy::waiting;
 use crate::upstream::pool::{Checkout, Limits, RawBackend};
 
 /// A pooled connection that has been idle for longer may be one that the backend is closing at this moment: what can
@@ -40,6 +41,8 @@ pub struct Manner<'m> {
     pub is_repeatable: bool,
     /// Whether it asks for an upgrade, for which no connection of the pool is used.
     pub is_upgrade: bool,
+    /// Whether it is this request's turn to try a backend that others wait for as well.
+    pub has_turn: bool,
     /// Whether its body is held back until the backend wants it.
     pub expects: bool,
     /// Where interim responses are noted.
@@ -66,8 +69,8 @@ pub enum Unanswered {
     Unreachable {
         /// The request as it was.
         request: Box<Request<RequestBody>>,
-        /// What the connect said.
-        error: io::Error,
+        /// What the connect said; `None` when there was none, because another request has just tried.
+        error: Option<io::Error>,
     },
     /// The connection broke, or what came was no HTTP.
     Broken {
@@ -130,7 +133,14 @@ pub async fn ask(
 type Connected = (Checkout<RequestBody>, Option<oneshot::Receiver<RawBackend>>);
 
 /// Opens a connection, and notes whether the backend can be reached.
-async fn connect(exchange: &Exchange, backend: &Arc<Backend>, manner: &Manner<'_>) -> io::Result<Connected> {
+async fn connect(
+    exchange: &Exchange,
+    backend: &Arc<Backend>,
+    manner: &Manner<'_>,
+) -> Result<Connected, Option<io::Error>> {
+    if backend.reach.is_failing() && !manner.has_turn && waiting::is_tried(exchange, backend) {
+        return Err(None);
+    }
     let (pool, limits) = (&exchange.thread.pool, manner.limits);
     let result = if manner.is_upgrade {
         pool.open_for_upgrade(backend, limits).await.map(|(connection, raw)| (connection, Some(raw)))
@@ -138,17 +148,24 @@ async fn connect(exchange: &Exchange, backend: &Arc<Backend>, manner: &Manner<'_
         pool.open(backend, limits).await.map(|connection| (connection, None))
     };
     match &result {
-        Ok(_) => {
-            if backend.reach.succeeded() {
-                tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
-            }
-        }
+        Ok(_) => reached(backend),
         Err(error) => {
             backend.reach.failed(exchange.thread.shared.clock.millis());
             tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
         }
     }
-    result
+    result.map_err(Some)
+}
+
+/// A connect has succeeded: those who wait for the backend need not any longer.
+fn reached(backend: &Backend) {
+    if backend.reach.is_failing() {
+        let was_lost = backend.reach.succeeded();
+        backend.limit.queue().stir();
+        if was_lost {
+            tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
+        }
+    }
 }
 
 /// Whether the connection takes a request now. A pooled one may have closed; or it still hands the former request's

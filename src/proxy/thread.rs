@@ -91,6 +91,7 @@ pub struct Thread {
     pub tunnels: Tunnels,
     view: RefCell<(ViewCache, Snapshot)>,
     sweeps: Cell<u32>,
+    ends_waits: Cell<bool>,
 }
 
 impl Thread {
@@ -107,6 +108,7 @@ impl Thread {
             tunnels: Tunnels::default(),
             view: RefCell::new((cache, snapshot)),
             sweeps: Cell::new(0),
+            ends_waits: Cell::new(false),
             shared,
         })
     }
@@ -136,6 +138,16 @@ impl Thread {
     /// Whether the gateway has been told to stop.
     pub fn is_leaving(&self) -> bool {
         self.shared.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Tells requests that wait for a backend to give up: the thread is about to end, and an answer is better than none.
+    pub fn end_waits(&self) {
+        self.ends_waits.set(true);
+    }
+
+    /// Whether requests that wait for a backend have to give up.
+    pub fn ends_waits(&self) -> bool {
+        self.ends_waits.get()
     }
 
     /// Has the exchanges of generations that are forced to end look at their order: those that wait for a silent

@@ -91,6 +91,10 @@ pub struct BackendRecord {
     pub public: Option<AddressRecord>,
     /// Its share of new sessions.
     pub weight: u32,
+    /// How many requests it may have under way, zero for as many as come; absent where the service's rule holds, and from
+    /// records that are older than limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
     /// Whether it takes none: the file says so by `status`, or it vanished from the file.
     pub drain: bool,
     /// What the file says of a backend that takes none; `None` for one that takes them or has vanished. Absent from
@@ -218,13 +222,15 @@ pub(crate) mod tests {
         let status = prop::sample::select(vec![None, Some(StatusRecord::Drain), Some(StatusRecord::Down)]);
         let prefix = prop::option::of(name());
         let public = prop::option::of(address());
-        let backend = (name(), address(), prefix, public, any::<u32>(), any::<bool>(), status, any::<bool>()).prop_map(
-            |(name, address, prefix, public, weight, drain, status, ready)| BackendRecord {
+        let counts = (any::<u32>(), any::<Option<u32>>());
+        let backend = (name(), address(), (prefix, public), counts, any::<bool>(), status, any::<bool>()).prop_map(
+            |(name, address, (prefix, public), (weight, max_requests), drain, status, ready)| BackendRecord {
                 name: BackendName::new(&name),
                 address,
                 prefix,
                 public,
                 weight,
+                max_requests,
                 drain,
                 status,
                 ready,

@@ -10,6 +10,7 @@ use tidegate::config::model::{Address, SessionRules};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::{Gate, Lease};
+use tidegate::fleet::limit::Limit;
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
 use tidegate::session::table::{Bind, Closing, Pin, Table};
@@ -142,6 +143,7 @@ impl World {
             named: AtomicBool::new(false),
             reach: Reach::default(),
             load: Load::new(1),
+            limit: Limit::none(slot),
         });
         reaper.slot.set((Arc::downgrade(&self.slots), backend.slot)).expect("set once");
         (backend, reaper)

@@ -14,6 +14,8 @@ pub(crate) struct Process {
     pub(crate) reload_error: Option<String>,
     pub(crate) sessions: u64,
     pub(crate) connections: u64,
+    #[serde(default)]
+    pub(crate) connections_refused: u64,
     pub(crate) unconfirmed: u64,
     pub(crate) durable: bool,
     /// Why it is not durable.
@@ -45,6 +47,10 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) in_file: bool,
     pub(crate) active: Option<u64>,
+    #[serde(default)]
+    pub(crate) waiting: u64,
+    #[serde(default)]
+    pub(crate) waited_in_vain: u64,
     pub(crate) generations: Vec<Generation>,
 }
 
@@ -67,6 +73,8 @@ pub(crate) struct Backend {
     pub(crate) sessions: u64,
     pub(crate) requests: u64,
     pub(crate) tunnels: u64,
+    #[serde(default)]
+    pub(crate) max_requests: Option<u64>,
 }
 
 impl Status {

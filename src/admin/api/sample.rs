@@ -22,6 +22,7 @@ pub(crate) fn backend(name: &str) -> Backend {
         unconfirmed: 0,
         requests: 0,
         tunnels: 0,
+        max_requests: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn status() -> Status {
         sessions: 1_221,
         unconfirmed: 4,
         connections: 87,
+        connections_refused: 0,
     };
     let mut generations = vec![newest, generation(7, Lifecycle::Detached, 17)];
     generations[1].unconfirmed = 4;
@@ -84,6 +86,8 @@ pub(crate) fn status() -> Status {
         mode: super::Mode::Http,
         listen: Vec::new(),
         maintenance: false,
+        waiting: 0,
+        waited_in_vain: 0,
         active: Some(8),
         generations,
     };

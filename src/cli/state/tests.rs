@@ -16,6 +16,7 @@ fn generation(number: u64, state: StateRecord) -> GenerationRecord {
         address: AddressRecord::Tcp { host: "127.0.0.1".to_owned(), port: u16::try_from(number).expect("a small one") },
         prefix: None,
         public: None,
+        max_requests: None,
         weight: 1,
         drain: false,
         status: None,

@@ -40,6 +40,8 @@ fn what_is_wrong_is_said() {
     status.gateway.recovered = Some(Recovered { sessions: 1_204, lost: 12, complete: false });
     let service = &mut status.services[0];
     service.active = None;
+    (service.waiting, service.waited_in_vain) = (2, 1);
+    service.generations[0].backends[0].max_requests = Some(50);
     service.generations[0].state = Lifecycle::Failed;
     service.generations[0].trouble = Some("127.0.0.1:8808 refused the connection".to_owned());
     service.generations[1].deadline = Some(sample::at(183_690));
@@ -55,6 +57,9 @@ fn what_is_wrong_is_said() {
         "app: no generation is active yet\n",
         " ! 8: 127.0.0.1:8808 refused the connection\n",
         " ! 7 ends by force in 1m 30s\n",
+        " ! 2 requests wait for a backend\n",
+        " 1 request turned away since the start, for want of a backend\n",
+        "/50\n",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
     }

@@ -11,6 +11,7 @@ use crate::config::model::{Address, HashMethod, Hashing, KeyPlace};
 use crate::fleet::backend::{Lifetimes, Load, Reach};
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
+use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -32,6 +33,7 @@ fn backend(index: u32, address: Address) -> Backend {
         named: AtomicBool::new(false),
         reach: Reach::default(),
         load: Load::new(1),
+        limit: Limit::none(Slot(index)),
     }
 }
 

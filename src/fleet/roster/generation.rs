@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Effects;
-use crate::config::model::{self, Address, Hook, Service};
+use crate::config::model::{self, Address, Hook, MaxRequests, Service};
 use crate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use crate::fleet::balance::{Placement, Placements, Turn};
 use crate::fleet::ending::Ending;
@@ -11,6 +11,8 @@ use crate::fleet::event::{Attempt, Moment};
 use crate::fleet::gate::{Bell, Gate};
 use crate::fleet::intent::{Intent, Work, may_take};
 use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::limit::Limit;
+use crate::fleet::queue::Queue;
 use crate::fleet::slots::Slots;
 use crate::fleet::view::GenerationView;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
@@ -28,6 +30,8 @@ pub(super) struct Line {
     /// As last accepted; `None` when the service has not been in the file since the gateway started.
     pub(super) rules: Option<Arc<Service>>,
     pub(super) lifetimes: Arc<Lifetimes>,
+    /// Requests that wait for a backend.
+    pub(super) queue: Arc<Queue>,
     /// Of the rules, or of the record of a service that is no longer in the file. Zero without sessions.
     pub(super) idle_timeout_ms: u64,
     pub(super) on_retired: Option<Hook>,
@@ -143,6 +147,7 @@ pub(super) struct Generation {
     pub(super) gate: Arc<Gate>,
     pub(super) ending: Arc<Ending>,
     pub(super) seats: Vec<Seat>,
+    queue: Arc<Queue>,
     /// Whose turn it is, where backends take turns.
     turn: Turn,
     /// The try whose reports count.
@@ -172,6 +177,7 @@ pub(super) struct Generation {
 pub(super) struct Seat {
     pub(super) backend: Arc<Backend>,
     pub(super) weight: u32,
+    pub(super) max_requests: MaxRequests,
     /// Whether the file lists it still. One that vanished drains, whatever it was before.
     pub(super) listed: bool,
     pub(super) intent: Intent,
@@ -191,7 +197,7 @@ impl Seat {
 }
 
 impl Generation {
-    pub(super) fn new(number: GenerationNumber, state: Lifecycle, since: u64, bell: &Bell) -> Self {
+    pub(super) fn new(number: GenerationNumber, state: Lifecycle, since: u64, bell: &Bell, queue: &Arc<Queue>) -> Self {
         Self {
             number,
             state,
@@ -199,6 +205,7 @@ impl Generation {
             gate: Arc::new(Gate::new(Arc::clone(bell))),
             ending: Arc::new(Ending::default()),
             seats: Vec::new(),
+            queue: Arc::clone(queue),
             turn: Turn::default(),
             attempt: None,
             started_hook: false,
@@ -289,10 +296,12 @@ impl Generation {
             named: AtomicBool::new(false),
             reach: Reach::default(),
             load: Load::new(threads),
+            limit: Limit::new(slot, Arc::clone(&self.queue)),
         });
         self.seats.push(Seat {
             backend,
             weight: s.weight,
+            max_requests: s.max_requests,
             listed: s.listed,
             intent: s.intent,
             public: s.public,
@@ -359,6 +368,14 @@ impl Generation {
         self.seats.sort_by_cached_key(|seat| list.iter().position(|backend| seat.is(backend)).unwrap_or(usize::MAX));
     }
 
+    /// Sets how many requests each of its backends may have under way. One that vanished from the list keeps what was
+    /// said of it alone.
+    pub(super) fn limit(&self, rules: &Service) {
+        for seat in &self.seats {
+            seat.backend.limit.set(seat.max_requests.or(rules.waiting.max_requests));
+        }
+    }
+
     /// Those that take nothing at all, not even from their own sessions.
     pub(super) fn down(&self) -> impl Iterator<Item = Slot> + '_ {
         let is_down = |seat: &&Seat| self.served() && !may_take(self.state, seat.ready, seat.intent, Work::Bound);
@@ -386,6 +403,7 @@ impl Generation {
 pub(super) struct NewSeat {
     pub(super) identity: Identity,
     pub(super) weight: u32,
+    pub(super) max_requests: MaxRequests,
     pub(super) listed: bool,
     pub(super) intent: Intent,
     pub(super) public: Option<Address>,
@@ -398,6 +416,7 @@ impl NewSeat {
         Self {
             identity: Identity::of(backend),
             weight: backend.weight,
+            max_requests: backend.max_requests,
             listed: true,
             intent: backend.intent,
             public: backend.public.clone(),

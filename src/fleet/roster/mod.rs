@@ -202,13 +202,18 @@ impl Roster {
         let services = seen.filter_map(|line| {
             // A service that vanished before the gateway started has no rules, and no session by which to reach it.
             let rules = Arc::clone(line.rules.as_ref()?);
+            for generation in &line.generations {
+                generation.limit(&rules);
+            }
+            let queue = Arc::clone(&line.queue);
             let active = line.active().map(|active| active.view(&rules, Work::New));
             let unsure = line.generations.iter().find(|generation| {
                 generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
             let unsure = unsure.map(|unsure| unsure.view(&rules, Work::Adopted));
             let serving = line.serving(&rules);
-            Some(ServiceView { name: line.name.clone(), rules, in_file: line.in_file, active, unsure, serving })
+            let name = line.name.clone();
+            Some(ServiceView { name, rules, in_file: line.in_file, active, unsure, serving, queue })
         });
         let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
         let public = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::public);

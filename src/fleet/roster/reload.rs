@@ -12,6 +12,7 @@ use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::{Effect, FleetEvent, Moment};
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::queue::Queue;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 
 impl Roster {
@@ -116,7 +117,7 @@ impl Roster {
     fn create(&mut self, line: usize, number: GenerationNumber, backends: &[model::Backend], now: Moment) {
         let line = &mut self.lines[line];
         let id = line.id(number);
-        let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell);
+        let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell, &line.queue);
         for backend in backends {
             generation.seat(&self.slots, self.threads, &id, &line.lifetimes, NewSeat::of(backend));
         }
@@ -280,10 +281,12 @@ impl Seat {
         }
         // One that vanished is where it was.
         let public = listed.map_or_else(|| self.public.clone(), |listed| listed.public.clone());
-        let changed =
-            (self.listed, self.intent, self.weight) != (listed.is_some(), intent, weight) || self.public != public;
+        let max_requests = listed.map_or(self.max_requests, |listed| listed.max_requests);
+        let changed = (self.listed, self.intent, self.weight, self.max_requests)
+            != (listed.is_some(), intent, weight, max_requests)
+            || self.public != public;
         self.public = public;
-        (self.listed, self.intent, self.weight) = (listed.is_some(), intent, weight);
+        (self.listed, self.intent, self.weight, self.max_requests) = (listed.is_some(), intent, weight, max_requests);
         changed
     }
 }
@@ -296,6 +299,7 @@ impl Line {
             rules: None,
             rules_record: None,
             lifetimes: Arc::new(Lifetimes::new(&service.session)),
+            queue: Queue::new(),
             idle_timeout_ms: 0,
             on_retired: None,
             next: GenerationNumber(1),

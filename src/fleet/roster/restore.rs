@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::Roster;
 use super::generation::{Generation, Identity, Line, NewSeat, Past, Seat};
-use crate::config::model::{Address, Hook, Plan, Service, SessionRules};
+use crate::config::model::{Address, Hook, MaxRequests, Plan, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::Moment;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::queue::Queue;
 use crate::ids::ServiceName;
 use crate::record::fleet::{
     AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
@@ -60,6 +61,7 @@ impl Roster {
                 rules: rules.map(Arc::new),
                 rules_record: service.rules.clone(),
                 lifetimes: Arc::new(lifetimes),
+                queue: Queue::new(),
                 idle_timeout_ms: service.idle_timeout_ms,
                 on_retired: service.on_retired.as_ref().map(hook),
                 next: service.next,
@@ -83,7 +85,7 @@ impl Roster {
             StateRecord::Retiring => Lifecycle::Retiring,
             StateRecord::Failed => Lifecycle::Failed,
         };
-        let mut generation = Generation::new(record.number, state, record.since_ms, &self.bell);
+        let mut generation = Generation::new(record.number, state, record.since_ms, &self.bell, &line.queue);
         generation.started_hook = record.started_hook;
         let id = line.id(record.number);
         for backend in &record.backends {
@@ -94,6 +96,7 @@ impl Roster {
                     prefix: backend.prefix.clone(),
                 },
                 weight: backend.weight,
+                max_requests: MaxRequests::from_record(backend.max_requests),
                 listed: !backend.drain || backend.status.is_some(),
                 intent: intent(backend),
                 public: backend.public.as_ref().map(address),
@@ -151,6 +154,7 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         prefix: seat.backend.prefix.clone(),
         public: seat.public.as_ref().map(address_record),
         weight: seat.weight,
+        max_requests: seat.max_requests.to_record(),
         drain: seat.intent != Intent::Up,
         status: status(seat),
         // What a starting generation has found so far is found again: only its whole counts.

@@ -30,6 +30,10 @@ pub struct ServiceStatus {
     pub active: Option<GenerationNumber>,
     /// The lowest number that was never given.
     pub next: GenerationNumber,
+    /// Requests that wait for a backend.
+    pub waiting: u64,
+    /// Requests that were turned away since the start because as many waited as may, or because they waited in vain.
+    pub waited_in_vain: u64,
     /// Whether some generation's counts are not to be trusted yet.
     pub unsure: bool,
     /// Generations that are not retired, ascending by number.
@@ -90,6 +94,8 @@ pub struct BackendStatus {
     pub requests: u64,
     /// Open tunnels.
     pub tunnels: u64,
+    /// Requests that it may have at one time; `None` for as many as come.
+    pub max_requests: Option<u32>,
 }
 
 /// A generation that is gone.
@@ -128,6 +134,8 @@ fn service(line: &Line, now: Moment) -> ServiceStatus {
         maintenance: line.rules.as_ref().is_some_and(|rules| rules.maintenance.on),
         active: line.active().map(|active| active.number),
         next: line.next,
+        waiting: line.queue.len() as u64,
+        waited_in_vain: line.queue.overflowed() + line.queue.expired(),
         unsure: generations.iter().any(|generation| generation.unsure),
         generations,
         retired: line.past[line.past.len().saturating_sub(PAST_SHOWN)..].iter().map(past).collect(),
@@ -149,6 +157,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
             unconfirmed: seat.backend.unconfirmed.load(Ordering::Relaxed),
             requests: seat.backend.load.requests(),
             tunnels: seat.backend.load.tunnels(),
+            max_requests: seat.backend.limit.most(),
         })
         .collect();
     let tells_why = match generation.state() {

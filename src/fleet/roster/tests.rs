@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
-    IdPlace, Mode, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
+    IdPlace, MaxRequests, Mode, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
 use crate::fleet::gate::Lease;
 use crate::fleet::intent::Intent;
@@ -34,6 +34,7 @@ pub(crate) fn gateway() -> Gateway {
         expected_sessions: 0,
         keys: Vec::new(),
         max_connections: 100,
+        max_connections_per_client: None,
         max_header_size: 32_768,
         max_headers: 100,
         header_timeout: Duration::from_secs(10),
@@ -67,6 +68,7 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         retry_new: Vec::new(),
         asset_fallback: Vec::new(),
         respond: crate::config::model::Respond::Forward,
+        waiting: crate::config::model::Waiting::default(),
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -92,6 +94,7 @@ pub(crate) fn backend(port: u16) -> Backend {
         prefix: None,
         public: None,
         weight: 1,
+        max_requests: MaxRequests::OfService,
         intent: Intent::Up,
     }
 }

@@ -20,6 +20,7 @@ fn exchange(target: &str) -> Exchange<'_> {
         request_bytes: 0,
         response_bytes: 12,
         duration_us: 345,
+        waited_us: 0,
         service: "app",
         generation: Some(1),
         backend: Some("127.0.0.1:8801"),

@@ -17,6 +17,7 @@ fn sample<'a>() -> Exchange<'a> {
         request_bytes: 0,
         response_bytes: 5_120,
         duration_us: 1_234,
+        waited_us: 0,
         service: "app",
         generation: Some(7),
         backend: Some("127.0.0.1:8807"),
@@ -112,7 +113,7 @@ proptest! {
     ) {
         let exchange = Exchange {
             wall_ms, client, method: &method, target: &target, version: Version::HTTP_10, host: &host, status,
-            request_bytes, response_bytes, duration_us, service: &service, generation, backend: backend.as_deref(),
+            request_bytes, response_bytes, duration_us, waited_us: duration_us / 2, service: &service, generation, backend: backend.as_deref(),
             session: SessionMark::Lost, referer: referer.as_deref(), user_agent: user_agent.as_deref(),
             error: error.as_deref(), hidden: Hidden { parameters: Parameters::Named(&["sid"]), target: None, referer: None },
         };
@@ -125,6 +126,7 @@ proptest! {
         prop_assert_eq!(back["host"].as_str().unwrap(), &host);
         prop_assert_eq!(back["generation"].as_u64(), generation);
         prop_assert_eq!(back["duration_us"].as_u64(), Some(duration_us));
+        prop_assert_eq!(back["waited_us"].as_u64().unwrap_or(0), duration_us / 2);
         prop_assert_eq!(back.get("backend").map(|backend| backend.as_str().unwrap()), backend.as_deref());
 
         let line = write(&exchange, combined);
@@ -134,6 +136,7 @@ proptest! {
         // Outside the quoted fields every piece is one word.
         let bare: Vec<&str> = line.split('"').step_by(2).collect();
         let words = bare.join(" ").split_whitespace().count();
-        prop_assert_eq!(words, if error.is_some() { 5 + 2 + 8 } else { 5 + 2 + 7 });
+        let waited = usize::from(exchange.waited_us > 0);
+        prop_assert_eq!(words, 5 + 2 + 7 + waited + usize::from(error.is_some()));
     }
 }

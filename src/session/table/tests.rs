@@ -15,6 +15,7 @@ use crate::config::model::{Address, SessionRules};
 use crate::fleet::backend::{Lifetimes, Load, Reach};
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
+use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 use crate::sync::atomic::AtomicBool;
 
@@ -80,6 +81,7 @@ impl World {
             named: AtomicBool::new(false),
             reach: Reach::default(),
             load: Load::new(1),
+            limit: Limit::none(slot),
         })
     }
 
