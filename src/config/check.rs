@@ -2,6 +2,7 @@
 
 mod balance;
 mod doubts;
+mod health;
 mod links;
 mod maintenance;
 mod session;
@@ -268,6 +269,8 @@ fn service(
         session,
         maintenance: maintenance::maintenance(&raw.maintenance, faults),
         ready,
+        health: health::health(raw, faults),
+        ejection: health::ejection(raw, faults),
         connect_timeout: or(&raw.connect_timeout, default.connect_timeout),
         response_timeout: or(&raw.response_timeout, default.response_timeout),
         body_timeout: or(&raw.body_timeout, default.body_timeout),

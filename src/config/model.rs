@@ -3,6 +3,7 @@
 //! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
 
 mod balance;
+mod health;
 mod maintenance;
 mod session;
 
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
+pub use health::{Ejection, HealthCheck, StatusRange};
 pub use maintenance::{Maintenance, Page};
 pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
@@ -158,6 +160,12 @@ pub struct Service {
     pub slow_start: Option<Duration>,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
+    /// How ready backends are asked whether they are able to serve; `None` when they are not.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    /// When backends that fail requests take no new sessions for a while; `None` for never.
+    #[serde(default = "ejection_unless_recorded")]
+    pub ejection: Option<Ejection>,
     /// Establishing a connection to a backend.
     pub connect_timeout: Duration,
     /// From a request's last byte to the first byte of its response's head.
@@ -182,6 +190,11 @@ pub struct Service {
     pub on_starting: Option<Hook>,
     /// Run when a generation is retired, until it succeeds.
     pub on_retired: Option<Hook>,
+}
+
+/// Of a record by a version that knew none.
+fn ejection_unless_recorded() -> Option<Ejection> {
+    Some(crate::config::defaults::ejection())
 }
 
 /// A host that a service answers to, in lower case, without a port.

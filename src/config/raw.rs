@@ -1,6 +1,7 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
 mod balance;
+mod health;
 mod session;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub(super) use balance::Balance;
+pub(super) use health::{Ejection, Health, Switched};
 pub(super) use session::*;
 
 use super::model::{
@@ -62,6 +64,8 @@ const SERVICE_KEYS: &[&str] = &[
     "session",
     "maintenance",
     "ready",
+    "health",
+    "ejection",
     "connect_timeout",
     "response_timeout",
     "body_timeout",
@@ -92,6 +96,8 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.session.no_session", NO_SESSION),
     ("service.maintenance", MAINTENANCE),
     ("service.ready", READY),
+    ("service.health", health::HEALTH),
+    ("service.ejection", health::EJECTION),
     ("service.generation", GENERATION),
     ("service.backends", BACKEND_KEYS),
     ("service.on_starting", HOOK),
@@ -162,6 +168,8 @@ pub(super) struct Service {
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
+    pub(super) health: Option<Switched<Health>>,
+    pub(super) ejection: Option<Switched<Ejection>>,
     pub(super) connect_timeout: Option<At<Duration>>,
     pub(super) response_timeout: Option<At<Duration>>,
     pub(super) body_timeout: Option<At<Duration>>,
@@ -322,6 +330,8 @@ fn service(mut table: Table<'_>) -> Service {
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
+        health: table.take("health").map(|node| health::health(&node)),
+        ejection: table.take("ejection").map(|node| health::ejection(&node)),
         connect_timeout: table.text("connect_timeout", &PAUSE),
         response_timeout: table.text("response_timeout", &PAUSE),
         body_timeout: table.text("body_timeout", &PAUSE),

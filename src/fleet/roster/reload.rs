@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::decide;
-use super::generation::{Generation, Identity, Line, NewSeat, Seat, same_set};
+use super::generation::{Fittings, Generation, Identity, Line, NewSeat, Seat, same_set};
 use super::restore::rules_record;
 use super::{Effects, Roster};
 use crate::config::model::{self, Model, Service, SessionRules};
@@ -81,7 +81,8 @@ impl Roster {
 
     /// Takes over what does not concern generations; true when a start that is under way has to begin anew by it.
     fn take_rules(&mut self, line: usize, service: &Arc<Service>, effects: &mut Effects) -> bool {
-        let line = &mut self.lines[line];
+        let index = line;
+        let line = &mut self.lines[index];
         if !line.in_file {
             line.in_file = true;
             effects.publish = true;
@@ -101,6 +102,8 @@ impl Roster {
         }
         line.remember(service);
         line.lifetimes.set(&service.session);
+        self.health_rules_changed(index, &former, effects);
+        let line = &mut self.lines[index];
         let unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
         if unplanned != **service {
             effects.publish = true;
@@ -114,12 +117,12 @@ impl Roster {
     }
 
     fn create(&mut self, line: usize, number: GenerationNumber, backends: &[model::Backend], now: Moment) {
-        let line = &mut self.lines[line];
-        let id = line.id(number);
+        let (id, lifetimes) = (self.lines[line].id(number), Arc::clone(&self.lines[line].lifetimes));
         let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell);
         for backend in backends {
-            generation.seat(&self.slots, self.threads, &id, &line.lifetimes, NewSeat::of(backend));
+            generation.seat(&self.fittings(), &id, &lifetimes, NewSeat::of(backend));
         }
+        let line = &mut self.lines[line];
         line.next = line.next.max(GenerationNumber(number.0.saturating_add(1)));
         line.past.retain(|past| past.number != number);
         let place = line.generations.partition_point(|generation| generation.number < number);
@@ -135,7 +138,7 @@ impl Roster {
         now: Moment,
         effects: &mut Effects,
     ) {
-        let (slots, threads) = (Arc::clone(&self.slots), self.threads);
+        let fittings = Fittings { slots: &self.slots, threads: self.threads, alarm: &self.alarm };
         let line = &mut self.lines[line];
         let (id, lifetimes) = (line.id(number), Arc::clone(&line.lifetimes));
         let is_ordered = line.rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
@@ -159,7 +162,7 @@ impl Roster {
         }
         for backend in list {
             if !generation.seats.iter().any(|seat| seat.is(backend)) {
-                generation.seat(&slots, threads, &id, &lifetimes, NewSeat::of(backend));
+                generation.seat(&fittings, &id, &lifetimes, NewSeat::of(backend));
                 match backend.intent {
                     Intent::Up => joined += 1,
                     Intent::Drain | Intent::Down => statuses.note(backend),
@@ -277,6 +280,9 @@ impl Seat {
         if intent == Intent::Down {
             // What comes back may be another program: it is asked again.
             self.ready = false;
+        }
+        if intent != Intent::Up {
+            self.forget_health();
         }
         let changed = (self.listed, self.intent, self.weight) != (listed.is_some(), intent, weight);
         (self.listed, self.intent, self.weight) = (listed.is_some(), intent, weight);

@@ -98,7 +98,7 @@ impl Roster {
                 intent: intent(backend),
                 ready: backend.ready,
             };
-            generation.seat(&self.slots, self.threads, &id, &line.lifetimes, seat);
+            generation.seat(&self.fittings(), &id, &line.lifetimes, seat);
         }
         let served_sessions = line.idle_timeout_ms > 0 && matches!(state, Lifecycle::Active | Lifecycle::Detached);
         generation.unsure_until = served_sessions.then(|| now.millis.saturating_add(line.idle_timeout_ms));

@@ -63,6 +63,8 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         balance: Balance::RandomTwo,
         slow_start: None,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
+        health: None,
+        ejection: Some(crate::config::defaults::ejection()),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
         body_timeout: Duration::from_secs(60),
