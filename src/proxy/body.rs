@@ -287,6 +287,7 @@ impl Body for ResponseBody {
                     }
                     Some(Err(error)) => {
                         exchange.fail("the backend broke its response off");
+                        exchange.backend_broke_off();
                         Poll::Ready(Some(Err(BodyError::Backend(error))))
                     }
                     None => {
@@ -326,6 +327,7 @@ impl Drop for ResponseBody {
                     if let Some(sender) = sender.take() {
                         exchange.give_back(sender);
                     }
+                    exchange.backend_ended();
                     exchange.complete();
                 }
             }

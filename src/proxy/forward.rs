@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::config::model::Service;
 use crate::edge::sweep::Wait;
+use crate::fleet::conduct::Failure as BackendFailure;
 use crate::ids::Slot;
 use crate::proxy::assign;
 use crate::proxy::body::{self, RequestBody};
@@ -149,10 +150,14 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
         match ready(&mut sender, patience).await {
             Ready::Yes => {}
             Ready::No if idle.is_some() => continue,
-            Ready::No => return Err(Refusal::Broken),
+            Ready::No => {
+                exchange.backend_failed(BackendFailure::Broken);
+                return Err(Refusal::Broken);
+            }
         }
         match send(exchange, &mut sender, request, interim.as_deref(), expects).await? {
             Ok(response) => {
+                exchange.backend_began(response.status());
                 if let Some(accept) = &accept {
                     check_handshake(&response, accept)?;
                 }
@@ -167,7 +172,11 @@ pub async fn forward(exchange: &mut Exchange, parts: Parts, incoming: Incoming) 
                     (None, Some(copy)) if pooled && !error.is_parse() => request = copy,
                     _ => {
                         tracing::debug!(%error, "a backend's connection broke before its answer");
-                        return Err(refusal(exchange));
+                        let refusal = refusal(exchange);
+                        if refusal == Refusal::Broken {
+                            exchange.backend_failed(BackendFailure::Broken);
+                        }
+                        return Err(refusal);
                     }
                 }
             }
@@ -302,6 +311,7 @@ async fn connect(exchange: &mut Exchange, limits: Limits, upgrade: bool) -> Resu
         };
         let clock = &exchange.thread.shared.clock;
         backend.reach.failed(clock.millis());
+        exchange.backend_failed(BackendFailure::Unreachable);
         tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
         tried.push(backend.slot);
         if matches!(exchange.hold, Hold::Pin(_)) {
@@ -358,6 +368,7 @@ async fn send(
         }
         if connection.watch().has_fired(Wait::Response) {
             connection.watch().fired();
+            exchange.backend_failed(BackendFailure::Late);
             return Poll::Ready(Err(Refusal::Late));
         }
         if connection.watch().has_fired(Wait::Body) {

@@ -12,6 +12,8 @@ pub struct Finding {
     pub generation: GenerationId,
     /// Its slot.
     pub slot: Slot,
+    /// The course of checks that found it, see [`Checked`](crate::fleet::roster::Checked).
+    pub course: u64,
     /// What is known now.
     pub health: Health,
     /// By what, in words.

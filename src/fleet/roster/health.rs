@@ -26,11 +26,15 @@ pub struct Checked {
     pub backend: Arc<Backend>,
     /// They have a health check.
     pub rules: Arc<Service>,
+    /// How often what was known of it has been forgotten: what was found before does not count.
+    pub course: u64,
 }
 
 /// What is known of the health of one backend.
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
+    /// How often it was forgotten.
+    course: u64,
     pub(super) health: Health,
     /// Since when, by the wall clock.
     pub(super) since: u64,
@@ -50,7 +54,7 @@ impl Seat {
 
     /// Forgets what is known of its health.
     pub(super) fn forget_health(&mut self) {
-        self.vitals = Vitals::default();
+        self.vitals = Vitals { course: self.vitals.course + 1, ..Vitals::default() };
         self.backend.conduct.forget();
     }
 
@@ -73,7 +77,10 @@ impl Roster {
         });
         seats
             .filter(|(seat, _)| seat.is_meant())
-            .map(|(seat, rules)| Checked { backend: Arc::clone(&seat.backend), rules: Arc::clone(rules) })
+            .map(|(seat, rules)| {
+                let (backend, rules) = (Arc::clone(&seat.backend), Arc::clone(rules));
+                Checked { backend, rules, course: seat.vitals.course }
+            })
             .collect()
     }
 
@@ -121,6 +128,7 @@ impl Roster {
             for seat in &mut generation.seats {
                 if unchecked {
                     (seat.vitals.health, seat.vitals.why) = (Health::Unknown, String::new());
+                    seat.vitals.course += 1;
                 }
                 if unejected {
                     seat.vitals.ejections = Ejections::default();
@@ -207,6 +215,9 @@ impl Generation {
         let (mut risen, mut fallen) = (Those::default(), Those::default());
         for seat in self.seats.iter_mut().filter(|seat| seat.is_meant()) {
             let Some(finding) = findings.remove(&seat.backend.slot) else { continue };
+            if finding.course != seat.vitals.course {
+                continue;
+            }
             let former = std::mem::replace(&mut seat.vitals.health, finding.health);
             if former == finding.health {
                 continue;
