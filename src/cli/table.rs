@@ -184,13 +184,12 @@ fn backends(generation: &Generation) -> String {
     lines.join("\n")
 }
 
-/// What is known of a backend's health, in a word for the table.
+/// What is wrong with a backend's health, in a word for the table.
 fn health(backend: &Backend) -> &'static str {
     match (backend.health, backend.ejected_until) {
         (Health::Down, _) => " unhealthy",
         (Health::Unknown | Health::Up, Some(_)) => " ejected",
-        (Health::Up, None) => " healthy",
-        (Health::Unknown, None) => "",
+        (Health::Unknown | Health::Up, None) => "",
     }
 }
 

@@ -30,7 +30,9 @@ impl Verdict {
             self.against = 0;
             return None;
         }
-        self.against = self.against.saturating_add(1);
+        // Of one of which nothing is known, what it failed speaks against its passing, not for it.
+        let is_first = self.health == Health::Unknown && passed;
+        self.against = if is_first { 1 } else { self.against.saturating_add(1) };
         if self.against < needed {
             return None;
         }

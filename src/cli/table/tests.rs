@@ -195,10 +195,11 @@ fn who_is_not_well_is_told_with_the_reason() {
     backends.push(third);
     let text = render(&status, false);
     for wanted in [
-        "  127.0.0.1:8808 healthy\n",
-        "  10.0.0.3:8808 unhealthy\n",
+        "  127.0.0.1:8808\n",
+        "  10.0.0.3:8808\n",
+        "  unhealthy\n",
         "  c ejected\n",
-        " ! 8: 10.0.0.3:8808 is unhealthy for 10s: 3 checks in a row failed: no answer within\n      2s\n",
+        " ! 8: 10.0.0.3:8808 is unhealthy for 10s: 3 checks in a row failed: no answer\n      within 2s\n",
         " ! 8: c is ejected for another 9s: 5 requests in a row failed, the last one by\n      status 503\n",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
