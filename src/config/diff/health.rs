@@ -18,11 +18,13 @@ fn check(check: &HealthCheck) -> String {
         Some(path) => format!("GET {path} answers {}", list(status, ToString::to_string)),
         None => "a connect".to_owned(),
     };
-    let port = port.map(|port| port.to_string());
-    for (key, value) in [("body", body), ("host", host), ("port", &port)] {
+    for (key, value) in [("body", body), ("host", host)] {
         if let Some(value) = value {
             text.push_str(&format!(", {key} {value:?}"));
         }
+    }
+    if let Some(port) = port {
+        text.push_str(&format!(", port {port}"));
     }
     let (interval, timeout) = (time(interval), time(timeout));
     format!("{text}, every {interval} within {timeout}, rise {rise}, fall {fall}")
