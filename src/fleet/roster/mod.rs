@@ -164,9 +164,14 @@ impl Roster {
             }
             Event::BackendBecameReady { generation, attempt, slot } => {
                 self.backend_became_ready(&generation, attempt, slot, now, &mut effects);
+                if !effects.publish {
+                    // Nor recorded: of a generation that starts, thousands may say so.
+                    return effects.into_list(false);
+                }
             }
             Event::BackendRefused { generation, attempt, slot, why } => {
                 self.backend_refused(&generation, attempt, slot, &why);
+                return effects.into_list(false);
             }
             Event::BackendsChecked(findings) => {
                 self.backends_checked(findings, now, &mut effects);

@@ -97,7 +97,9 @@ impl Roster {
         let is_active = generation.state() == Lifecycle::Active;
         let slow_start = self.lines[line].rules.as_ref().and_then(|rules| rules.slow_start);
         let Some(generation) = self.lines[line].generation_mut(id.number) else { return };
-        generation.forget_growth(slow_start, now);
+        if is_active {
+            generation.forget_growth(slow_start, now);
+        }
         let Some(seat) = generation.seat_at(slot).filter(|seat| seat.probing) else { return };
         (seat.probing, seat.ready) = (false, true);
         let name = seat.backend.name.clone();

@@ -108,7 +108,7 @@ impl Rounds {
             self.now = self.now.max(next);
             while let Some(Least((_, key))) = self.under_way.peek().copied().filter(|Least((at, _))| *at <= self.now) {
                 self.under_way.pop();
-                let (ticket, outcome) = self.tickets.remove(&key).unwrap();
+                let (ticket, outcome) = self.tickets.remove(&key).expect("it is under way");
                 let finding = self.schedule.end(ticket, &outcome, self.now, &mut self.random);
                 self.findings.extend(finding.map(|finding| (self.now, finding)));
             }
