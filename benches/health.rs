@@ -70,7 +70,9 @@ fn roster() -> Roster {
     let plan = Plan::Explicit(vec![Generation { number: GenerationNumber(1), backends: listed.collect() }]);
     let service = defaults::service(ServiceName::new("app"), plan);
     let service = Arc::new(Service { health: Some(defaults::health()), ..service });
-    roster.apply(Event::ConfigAccepted(Arc::new(Model { gateway, services: vec![service] })), NOW);
+    let model = Model { gateway, services: vec![service] };
+    roster.examine(&model).expect("the file fits");
+    roster.apply(Event::ConfigAccepted(Arc::new(model)), NOW);
     assert_eq!(roster.checked().len(), usize::from(COUNT));
     roster
 }

@@ -19,6 +19,10 @@ pub(super) struct Checks {
 impl Control {
     /// Brings checks up to date with the roster, and the roster with what they and the serving threads found.
     pub(super) fn look_after_health(&mut self) {
+        if self.checks.rounds.as_ref().is_some_and(Rounds::has_ended) {
+            tracing::error!("the thread for health checks had panicked: a new one begins");
+            (self.checks.rounds, self.checks.is_stale) = (None, true);
+        }
         if std::mem::take(&mut self.checks.is_stale) {
             self.renew_checks();
         }

@@ -121,6 +121,14 @@ impl Conduct {
         }
     }
 
+    /// It served in a way that has no status.
+    pub fn served(&self) {
+        // Read first: nothing is written while all is well.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.forget();
+        }
+    }
+
     /// Begins anew.
     pub fn forget(&self) {
         self.failures.store(0, Ordering::Relaxed);

@@ -57,6 +57,11 @@ impl Rounds {
         self.lists.send_replace(list.into());
     }
 
+    /// Whether the thread has ended by itself, which is a fault of its own: nobody is asked any more.
+    pub fn has_ended(&self) -> bool {
+        self.lists.is_closed()
+    }
+
     /// What has changed since the last call.
     pub fn take(&self) -> Vec<Finding> {
         let mut findings = self.findings.lock();

@@ -51,6 +51,11 @@ fn what_is_counted_is_told_once() {
     }
     conduct.began(200, Some(&rules));
     assert_eq!(conduct.excess(), None, "it has served since");
+    for _ in 0..3 {
+        conduct.failed(Failure::Unreachable, Some(&rules));
+    }
+    conduct.served();
+    assert_eq!(conduct.excess(), None, "be it without a status");
 }
 
 #[test]
