@@ -10,6 +10,7 @@ use tidegate::config::defaults;
 use tidegate::config::model::{Address, Balance};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use tidegate::fleet::balance::{Placement, Placements, Turn, Wish, crc32};
+use tidegate::fleet::conduct::Conduct;
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
 use tidegate::fleet::limit::Limit;
@@ -41,6 +42,7 @@ fn placements(count: usize, is_even: bool) -> Vec<Placement> {
             entries: AtomicU64::new(100),
             named: AtomicBool::new(false),
             reach: Reach::default(),
+            conduct: Conduct::default(),
             load: Load::new(THREADS),
             limit: Limit::none(Slot(u32::try_from(index).expect("few"))),
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidegate::clock::{Clock, monotonic_nanos};
 use tidegate::config::model::{Address, SessionRules};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
+use tidegate::fleet::conduct::Conduct;
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
 use tidegate::fleet::limit::Limit;
@@ -60,6 +61,7 @@ impl World {
             entries: AtomicU64::new(0),
             named: AtomicBool::new(false),
             reach: Reach::default(),
+            conduct: Conduct::default(),
             load: Load::new(1),
             limit: Limit::none(slot),
         })

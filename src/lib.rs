@@ -12,7 +12,7 @@
 //! | 4 | [`control`] | the only writer of the roster: loop, handle, effects, reload, hooks |
 //! | 3 | [`edge`] | client sockets to requests and replies back: listeners, deadlines, limits |
 //! | 3 | [`upstream`] | backend connections: connect, pool |
-//! | 3 | [`health`] | probes: is a backend ready |
+//! | 3 | [`health`] | probes: is a backend ready, is it well; whose check is due |
 //! | 2 | [`fleet`] | services, generations, backends, gate, balance, events, roster, view |
 //! | 2 | [`session`] | identify, learn, table, binding, expiry |
 //! | 2 | [`store`] | records that outlive the process: state directory, log of bindings, events, memory |

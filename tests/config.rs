@@ -1,5 +1,8 @@
 //! The configuration file from outside: what is refused and how it is told, what the defaults are, what a reload changes.
 
+#[path = "config/health.rs"]
+mod health;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;

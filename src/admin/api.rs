@@ -10,6 +10,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
 
 pub use crate::admin::token::{BadToken, Token};
+pub use crate::fleet::health::Health;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::{BackendName, ServiceName};
 
@@ -231,6 +232,21 @@ pub struct Backend {
     /// Whether it has been found ready.
     #[serde(default)]
     pub ready: bool,
+    /// What its health checks found.
+    #[serde(default)]
+    pub health: Health,
+    /// Since when that is known; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since: Option<Timestamp>,
+    /// By what it is known; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
+    /// Until when it gets no new sessions because requests failed on it; absent when it is not ejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected_until: Option<Timestamp>,
+    /// What failed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection_reason: Option<String>,
     /// Seconds since connects to it began to fail; absent when the last one succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_seconds: Option<u64>,

@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 
-use crate::admin::api::{Gateway, Generation, Intent, Mode, Service, Status};
+use crate::admin::api::{Backend, Gateway, Generation, Health, Intent, Mode, Service, Status};
 use crate::fleet::lifecycle::Lifecycle;
 
 pub(super) const WIDTH: u16 = 80;
@@ -192,6 +192,7 @@ fn notes(out: &mut String, generation: &Generation, now: Timestamp) {
     if let Some(trouble) = &generation.trouble {
         _ = writeln!(out, " ! {number}: {trouble}");
     }
+    ailments(out, generation, now);
 }
 
 fn backends(generation: &Generation) -> String {
@@ -206,12 +207,46 @@ fn backends(generation: &Generation) -> String {
         };
         let away = backend.unreachable_seconds.map(|seconds| format!(" unreachable {seconds}s")).unwrap_or_default();
         let room = backend.max_requests.map(|most| format!(" {}/{most}", backend.requests)).unwrap_or_default();
-        lines.push(format!("{name}{address}{intent}{away}{room}"));
+        lines.push(format!("{name}{address}{intent}{}{away}{room}", health(backend)));
     }
     if generation.backends.len() > BACKENDS {
         lines.push(format!("and {} more", generation.backends.len() - BACKENDS));
     }
     lines.join("\n")
+}
+
+/// What is wrong with a backend's health, in a word for the table.
+fn health(backend: &Backend) -> &'static str {
+    match (backend.health, backend.ejected_until) {
+        (Health::Down, _) => " unhealthy",
+        (Health::Unknown | Health::Up, Some(_)) => " ejected",
+        (Health::Unknown | Health::Up, None) => "",
+    }
+}
+
+/// Why some backends get no new sessions, a line for each.
+fn ailments(out: &mut String, generation: &Generation, now: Timestamp) {
+    let is_ailing = |backend: &&Backend| backend.health == Health::Down || backend.ejected_until.is_some();
+    let ailing: Vec<_> = generation.backends.iter().filter(is_ailing).collect();
+    let mut tell = |text: String| {
+        for line in wrapped(&format!(" ! {}: ", generation.number), &text) {
+            _ = writeln!(out, "{line}");
+        }
+    };
+    for backend in ailing.iter().take(BACKENDS) {
+        let reason = |reason: &Option<String>| reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        if backend.health == Health::Down {
+            let since = backend.health_since.map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
+            tell(format!("{} is unhealthy{since}{}", backend.name, reason(&backend.health_reason)));
+        }
+        if let Some(until) = backend.ejected_until {
+            let why = reason(&backend.ejection_reason);
+            tell(format!("{} is ejected for another {}{why}", backend.name, age(now, until)));
+        }
+    }
+    if ailing.len() > BACKENDS {
+        tell(format!("and {} more backends", ailing.len() - BACKENDS));
+    }
 }
 
 /// A table without lines, as wide as the text.

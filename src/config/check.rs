@@ -3,6 +3,7 @@
 mod answers;
 mod balance;
 mod doubts;
+mod health;
 mod links;
 mod maintenance;
 mod mode;
@@ -292,6 +293,8 @@ fn service(
         session,
         maintenance: maintenance::maintenance(&raw.maintenance, faults),
         ready,
+        health: health::health(raw, faults),
+        ejection: health::ejection(raw, faults),
         connect_timeout: or(&raw.connect_timeout, default.connect_timeout),
         response_timeout: or(&raw.response_timeout, default.response_timeout),
         body_timeout: or(&raw.body_timeout, default.body_timeout),

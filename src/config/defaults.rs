@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
-    Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules, StatePlace, StateSync, Waiting,
+    AccessLog, AccessLogFormat, AccessLogTarget, Balance, Ejection, Gateway, HashMethod, HealthCheck, HostRule,
+    IssuedCookie, Maintenance, Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules,
+    StatePlace, StateSync, StatusRange, Waiting,
 };
 use crate::ids::ServiceName;
 
@@ -70,6 +71,8 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         respond: RESPOND,
         waiting: waiting(),
         ready: ready(),
+        health: None,
+        ejection: Some(ejection()),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
         body_timeout: Duration::from_secs(60),
@@ -131,4 +134,29 @@ pub fn maintenance() -> Maintenance {
 /// The readiness check of a service that names none: a connect.
 pub fn ready() -> ReadyCheck {
     ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(250) }
+}
+
+/// A health check of which the file says nothing more than that there is one: a connect.
+pub fn health() -> HealthCheck {
+    HealthCheck {
+        path: None,
+        status: vec![StatusRange { first: 200, last: 399 }],
+        body: None,
+        host: None,
+        port: None,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    }
+}
+
+/// When backends are ejected of a service that does not say.
+pub fn ejection() -> Ejection {
+    Ejection {
+        errors: 5,
+        statuses: [502, 503, 504].map(|status| StatusRange { first: status, last: status }).to_vec(),
+        duration: Duration::from_secs(10),
+        max_duration: Duration::from_secs(300),
+    }
 }

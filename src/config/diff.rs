@@ -1,5 +1,6 @@
 //! What a reload would change, in plain words.
 
+mod health;
 mod mode;
 mod waiting;
 
@@ -179,6 +180,8 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         respond,
         waiting,
         ready,
+        health: _,
+        ejection: _,
         connect_timeout,
         response_timeout,
         body_timeout,
@@ -224,6 +227,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
     changes.compare(&key("ready.path"), &ready.path, &new.ready.path, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("ready.timeout"), &ready.timeout, &new.ready.timeout, time);
     changes.compare(&key("ready.interval"), &ready.interval, &new.ready.interval, time);
+    health::health(changes, old, new);
     changes.compare(&key("connect_timeout"), connect_timeout, &new.connect_timeout, time);
     changes.compare(&key("response_timeout"), response_timeout, &new.response_timeout, time);
     changes.compare(&key("body_timeout"), body_timeout, &new.body_timeout, time);
@@ -335,7 +339,6 @@ fn resized(changes: &mut Changes, whose: &str, old: &[Backend], new: &[Backend],
         let (before, after) = (list(&before, ToString::to_string), list(&after, ToString::to_string));
         changes.add(format!("service {whose}: order of backends: {before} -> {after}"));
     }
-
     for was in old {
         let Some(is) = new.iter().find(|is| is.name == was.name) else {
             changes.add(format!("service {whose}: backend {} removed, drains", was.name));

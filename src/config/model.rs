@@ -4,6 +4,7 @@
 
 mod answers;
 mod balance;
+mod health;
 mod maintenance;
 mod mode;
 mod session;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answers::Respond;
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
+pub use health::{Ejection, HealthCheck, StatusRange};
 pub use maintenance::{Maintenance, Page};
 pub use mode::Mode;
 pub use session::{
@@ -182,6 +184,12 @@ pub struct Service {
     pub waiting: Waiting,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
+    /// How ready backends are asked whether they are able to serve; `None` when they are not.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    /// When backends that fail requests take no new sessions for a while; `None` for never.
+    #[serde(default = "ejection_unless_recorded")]
+    pub ejection: Option<Ejection>,
     /// Establishing a connection to a backend.
     pub connect_timeout: Duration,
     /// From a request's last byte to the first byte of its response's head.
@@ -206,6 +214,11 @@ pub struct Service {
     pub on_starting: Option<Hook>,
     /// Run when a generation is retired, until it succeeds.
     pub on_retired: Option<Hook>,
+}
+
+/// Of a record by a version that knew none.
+fn ejection_unless_recorded() -> Option<Ejection> {
+    Some(crate::config::defaults::ejection())
 }
 
 /// A host that a service answers to, in lower case, without a port.

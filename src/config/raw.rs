@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod health;
 mod mode;
 mod session;
 mod waiting;
@@ -16,6 +17,7 @@ use toml::de::DeTable;
 
 pub(super) use answers::Answers;
 pub(super) use balance::Balance;
+pub(super) use health::{Ejection, Health, Switched};
 pub(super) use mode::Mode;
 pub(super) use session::*;
 pub(super) use waiting::Waiting;
@@ -77,6 +79,8 @@ const SERVICE_KEYS: &[&str] = &[
     "session",
     "maintenance",
     "ready",
+    "health",
+    "ejection",
     "connect_timeout",
     "response_timeout",
     "body_timeout",
@@ -107,6 +111,8 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.session.no_session", NO_SESSION),
     ("service.maintenance", MAINTENANCE),
     ("service.ready", READY),
+    ("service.health", health::HEALTH),
+    ("service.ejection", health::EJECTION),
     ("service.generation", GENERATION),
     ("service.backends", BACKEND_KEYS),
     ("service.on_starting", HOOK),
@@ -181,6 +187,8 @@ pub(super) struct Service {
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
+    pub(super) health: Option<Switched<Health>>,
+    pub(super) ejection: Option<Switched<Ejection>>,
     pub(super) connect_timeout: Option<At<Duration>>,
     pub(super) response_timeout: Option<At<Duration>>,
     pub(super) body_timeout: Option<At<Duration>>,
@@ -350,6 +358,8 @@ fn service(mut table: Table<'_>) -> Service {
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),
+        health: table.take("health").map(|node| health::health(&node)),
+        ejection: table.take("ejection").map(|node| health::ejection(&node)),
         connect_timeout: table.text("connect_timeout", &PAUSE),
         response_timeout: table.text("response_timeout", &PAUSE),
         body_timeout: table.text("body_timeout", &PAUSE),

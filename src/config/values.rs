@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod health;
 mod links;
 mod mode;
 mod session;
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use answers::*;
 pub(super) use balance::*;
+pub(super) use health::*;
 pub(super) use links::*;
 pub(super) use mode::*;
 pub(super) use session::*;

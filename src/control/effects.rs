@@ -10,9 +10,10 @@ use super::Control;
 use super::handle::Message;
 use super::hook::{self, Facts};
 use super::run::moment;
-use crate::config::model::{Address, Hook, HostPattern, HostRule, ReadyCheck, Service};
+use crate::config::model::{Address, Hook, ReadyCheck, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment};
+use crate::health::check::host_of;
 use crate::health::ready::probe;
 use crate::ids::{GenerationId, Slot};
 use crate::store::StoreError;
@@ -71,7 +72,10 @@ impl Control {
         let (mut told, mut detached) = (Vec::new(), false);
         for effect in effects {
             match effect {
-                Effect::Publish => self.parts.fleet.publish(self.roster.view()),
+                Effect::Publish => {
+                    self.parts.fleet.publish(self.roster.view());
+                    self.checks.is_stale = true;
+                }
                 Effect::CloseGate(gate) => {
                     gate.detach();
                     detached = true;
@@ -289,16 +293,6 @@ impl Control {
                 tracing::error!("the state could not be written before the end: {error}");
             }
         }
-    }
-}
-
-/// The Host that a probe sends: the service's first one, or the backend's own.
-fn host_of(rules: &Service, address: &Address) -> String {
-    match (&rules.host, rules.hosts.first(), address) {
-        (HostRule::Named(host), _, _) => host.clone(),
-        (HostRule::Pass, Some(HostPattern::Exact(host) | HostPattern::Below(host)), _) => host.clone(),
-        (_, _, Address::Tcp { .. }) => address.to_string(),
-        (_, _, Address::Unix(_)) => "localhost".to_owned(),
     }
 }
 

@@ -24,9 +24,19 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long the end waits for the disk.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// Events of backends' health that are kept of one hour: those of a day leave room for the others.
+const HEALTH_AN_HOUR: usize = 30;
+
+/// How long that hour is.
+const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
 #[derive(Debug)]
 pub(super) struct Journal {
     events: Events,
+    /// When those of the last hour came, oldest first.
+    health: VecDeque<Timestamp>,
+    /// How many were left out since.
+    left_out: u64,
     /// `None` where nothing outlives the process.
     writer: Option<Writer>,
 }
@@ -44,17 +54,30 @@ impl Journal {
             let failed = |error| tracing::warn!(%error, "no thread for events: they are kept in memory");
             Writer::start(log).map_err(failed).ok()
         });
-        Self { events, writer }
+        Self { events, health: VecDeque::new(), left_out: 0, writer }
     }
 
     pub(super) fn tell(&mut self, event: &FleetEvent, at: Timestamp) {
+        let mut text = event.to_string();
+        if let FleetEvent::Health(_) = event {
+            self.health.retain(|then| at.duration_since(*then).abs() < HOUR);
+            if self.health.len() >= HEALTH_AN_HOUR {
+                self.left_out += 1;
+                return;
+            }
+            self.health.push_back(at);
+            match std::mem::take(&mut self.left_out) {
+                0 => {}
+                count => text.push_str(&format!(" (before it, {count} such events stand in the log alone)")),
+            }
+        }
         self.push(EventRecord {
             at,
             kind: event.kind().to_owned(),
             service: event.service().cloned(),
             generation: event.generation().map(|generation| generation.number),
             trouble: event.is_trouble(),
-            text: event.to_string(),
+            text,
         });
     }
 

@@ -7,6 +7,7 @@
 
 mod effects;
 pub mod handle;
+mod health;
 mod hook;
 mod journal;
 mod reload;

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::effects::Saving;
 use super::handle::{CAPACITY, Message};
+use super::health::Checks;
 use super::journal::Journal;
 use super::reload::{Reloads, report};
 use super::status::{ReloadFault, Status};
@@ -44,6 +45,7 @@ pub struct Control {
     pub(super) reports: mpsc::Sender<Message>,
     pub(super) tasks: JoinSet<()>,
     pub(super) probes: HashMap<Slot, AbortHandle>,
+    pub(super) checks: Checks,
     pub(super) saving: Saving,
     pub(super) journal: Journal,
     pub(super) reloads: Reloads,
@@ -97,6 +99,7 @@ impl Control {
             reports,
             tasks: JoinSet::new(),
             probes: HashMap::new(),
+            checks: Checks::default(),
             saving: Saving::default(),
             journal,
             reloads: Reloads::default(),
@@ -192,6 +195,7 @@ impl Control {
         if self.roster.next_deadline().is_some_and(|deadline| deadline <= now.millis) {
             self.feed(Event::TimePassed);
         }
+        self.look_after_health();
         self.save_again(now);
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::Address;
+use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::fleet::limit::Limit;
@@ -40,6 +41,8 @@ pub struct Backend {
     pub named: AtomicBool,
     /// Whether it can be reached.
     pub reach: Reach,
+    /// How it serves requests.
+    pub conduct: Conduct,
     /// What the serving threads have under way at it.
     pub load: Load,
     /// How many requests it may have under way.

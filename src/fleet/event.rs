@@ -1,7 +1,11 @@
 //! What happens to the roster, what it wants done about it, and what it tells of it.
 
+mod health;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use health::{Finding, HealthChange, HealthKind, unheeded};
 
 use crate::config::model::{Address, Hook, Model, Service};
 use crate::fleet::backend::Backend;
@@ -63,6 +67,10 @@ pub enum Event {
         /// What the probe met.
         why: String,
     },
+    /// Checks changed what is known of some backends.
+    BackendsChecked(Vec<Finding>),
+    /// Requests failed on some backends more often in a row than they may; the roster looks which.
+    BackendsErred,
     /// A bell rang: some detached generation may be empty.
     GenerationEmptied,
     /// `on_retired` ended well.
@@ -238,6 +246,8 @@ pub enum FleetEvent {
         /// The backend's name.
         backend: crate::ids::BackendName,
     },
+    /// The health of backends changed.
+    Health(HealthChange),
     /// `on_retired` failed and will run again.
     RetiredHookFailed {
         /// Which.
@@ -281,6 +291,7 @@ impl FleetEvent {
             | FleetEvent::StatusChanged { generation, .. }
             | FleetEvent::Joined { generation, .. }
             | FleetEvent::RetiredHookFailed { generation, .. }
+            | FleetEvent::Health(HealthChange { generation, .. })
             | FleetEvent::BecameSure(generation) => Some(generation),
             FleetEvent::ServiceVanished(_) | FleetEvent::RulesChanged(_) | FleetEvent::GatewayChanged => None,
         }
@@ -304,6 +315,7 @@ impl FleetEvent {
             FleetEvent::StatusChanged { intent: Intent::Drain, .. } => "backend_drain",
             FleetEvent::StatusChanged { intent: Intent::Down, .. } => "backend_down",
             FleetEvent::Joined { .. } => "joined",
+            FleetEvent::Health(change) => change.kind(),
             FleetEvent::RetiredHookFailed { .. } => "retired_hook_failed",
             FleetEvent::BecameSure(_) => "became_sure",
             FleetEvent::ServiceVanished(_) => "service_vanished",
@@ -314,10 +326,11 @@ impl FleetEvent {
 
     /// Whether somebody should look at it.
     pub fn is_trouble(&self) -> bool {
-        matches!(
-            self,
-            FleetEvent::Failed { .. } | FleetEvent::StillStarting { .. } | FleetEvent::RetiredHookFailed { .. }
-        )
+        match self {
+            FleetEvent::Failed { .. } | FleetEvent::StillStarting { .. } | FleetEvent::RetiredHookFailed { .. } => true,
+            FleetEvent::Health(change) => change.is_trouble(),
+            _ => false,
+        }
     }
 }
 
@@ -359,6 +372,7 @@ impl fmt::Display for FleetEvent {
                 }
             }
             FleetEvent::Joined { generation, backend } => write!(f, "{backend} joined {generation}"),
+            FleetEvent::Health(change) => change.fmt(f),
             FleetEvent::RetiredHookFailed { generation, why } => {
                 write!(f, "the hook on_retired of {generation} failed and will run again: {why}")
             }

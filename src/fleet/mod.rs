@@ -7,9 +7,11 @@
 
 pub mod backend;
 pub mod balance;
+pub mod conduct;
 pub mod ending;
 pub mod event;
 pub mod gate;
+pub mod health;
 pub mod intent;
 pub mod lifecycle;
 pub mod limit;

@@ -1,8 +1,13 @@
 //! Whether a backend can take sessions.
 //!
-//! Decides: what counts as the answer of a backend that is ready.
-//! Floor 3: imports `fleet` and below, and `upstream::connect`. Keeps no verdict: who asks remembers.
-//! In: an address and a check. Out: ready, or in words why not.
-//! Invariants: a probe is bounded in time and in bytes, opens no session and sends no client's data.
+//! Decides: what counts as the answer of a backend that is ready, or healthy; when each is asked; when what is known of it changes.
+//! Floor 3: imports `fleet` and below, and `upstream::connect`. Decides nothing about traffic: `fleet` does, by what it is told.
+//! In: backends and their checks. Out: ready, or in words why not; a finding when what is known of one changes.
+//! Invariants: a probe is bounded in time and in bytes, opens no session and sends no client's data; so many are under way at most; who hangs does not hold up who answers.
 
+mod ask;
+pub mod check;
 pub mod ready;
+pub mod rounds;
+pub mod schedule;
+pub mod verdict;

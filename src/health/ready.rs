@@ -1,22 +1,14 @@
 //! One question to a backend: are you ready?
 
 use std::fmt;
-use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
-
 use crate::config::model::{Address, ReadyCheck};
+use crate::health::ask;
 use crate::upstream::connect::connect;
 
 /// The longest wait for an answer's head. A backend that needs longer to say that it is ready is not.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Header bytes of an answer beyond which it is none.
-const HEAD_LIMIT: usize = 32 * 1024;
 
 /// Why a backend is not ready.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,27 +36,11 @@ pub async fn probe(
         .await
         .map_err(|error| Refusal(format!("cannot connect to {address}: {error}")))?;
     let Some(path) = &check.path else { return Ok(()) };
-    let request = Request::get(path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, "tidegate-ready")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+    let request = ask::request(path, host, "tidegate-ready")
         .map_err(|error| Refusal(format!("cannot ask {address} for {path}: {error}")))?;
-    let ask = async {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await?;
-        // Both halves live in this future, so that dropping it leaves no task behind. A connection that has ended has
-        // handed its answer over, or the sender knows that there is none.
-        let (mut answer, mut connection) = (pin!(sender.send_request(request)), pin!(connection));
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            _ = &mut connection => answer.await,
-        }
-    };
-    match tokio::time::timeout(ANSWER_TIMEOUT, ask).await {
-        Ok(Ok(answer)) if answer.status().is_success() || answer.status().is_redirection() => Ok(()),
-        Ok(Ok(answer)) => Err(Refusal(format!("{address} answered {} to GET {path}", answer.status()))),
+    match tokio::time::timeout(ANSWER_TIMEOUT, ask::ask(stream, request, None)).await {
+        Ok(Ok(answer)) if answer.status.is_success() || answer.status.is_redirection() => Ok(()),
+        Ok(Ok(answer)) => Err(Refusal(format!("{address} answered {} to GET {path}", answer.status))),
         Ok(Err(error)) => Err(Refusal(format!("{address} gave no answer to GET {path}: {error}"))),
         Err(_) => Err(Refusal(format!("{address} gave no answer to GET {path} within {ANSWER_TIMEOUT:?}"))),
     }

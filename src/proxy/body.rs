@@ -80,6 +80,11 @@ impl Upload {
         self.kept.replace(Some(Kept::default()));
     }
 
+    /// Whether the client's side of it is why an exchange failed.
+    pub fn has_failed(&self) -> bool {
+        self.too_large.get() || self.broken.get()
+    }
+
     fn note(&self, frame: &Frame<Bytes>) {
         let mut slot = self.kept.borrow_mut();
         let Some(kept) = &mut *slot else { return };
@@ -350,6 +355,7 @@ impl Body for ResponseBody {
                     }
                     Some(Err(error)) => {
                         exchange.fail("the backend broke its response off");
+                        exchange.backend_broke_off();
                         Poll::Ready(Some(Err(BodyError::Backend(error))))
                     }
                     None => {
@@ -389,6 +395,7 @@ impl Drop for ResponseBody {
                     if let Some(sender) = sender.take() {
                         exchange.give_back(sender);
                     }
+                    exchange.backend_ended();
                     exchange.complete();
                 }
             }

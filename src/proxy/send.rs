@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::edge::sweep::Wait;
 use crate::fleet::backend::Backend;
+use crate::fleet::conduct::Failure as BackendFailure;
 use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::interim::Interim;
@@ -110,19 +111,26 @@ pub async fn ask(
             if idle.is_some() {
                 continue;
             }
+            exchange.backend_failed(BackendFailure::Broken);
             return Err(Unanswered::Broken { unsent: Some(Box::new(request)) });
         }
         // Kept only where the connection may be going away: the copy costs as much as the parsing did.
         let may_be_closing = idle.is_some_and(|idle| idle > SURELY_OPEN);
         let copy = (manner.is_repeatable && may_be_closing).then(|| outbound::copy(&request));
         match send(exchange, &mut sender, request, manner).await.map_err(Unanswered::GivenUp)? {
-            Ok(response) => return Ok(Head { response, sender, raw }),
+            Ok(response) => {
+                exchange.backend_began(response.status());
+                return Ok(Head { response, sender, raw });
+            }
             Err(Failure { error, unsent }) => match (unsent, copy) {
                 // Not a byte has left: the connection was closed under our hands.
                 (Some(unsent), _) if idle.is_some() => request = *unsent,
                 (None, Some(copy)) if !error.is_parse() => request = copy,
                 (unsent, _) => {
                     tracing::debug!(%error, "a backend's connection broke before its answer");
+                    if !exchange.upload.has_failed() {
+                        exchange.backend_failed(BackendFailure::Broken);
+                    }
                     return Err(Unanswered::Broken { unsent });
                 }
             },
@@ -151,6 +159,7 @@ async fn connect(
         Ok(_) => reached(backend),
         Err(error) => {
             backend.reach.failed(exchange.thread.shared.clock.millis());
+            exchange.backend_failed(BackendFailure::Unreachable);
             tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
         }
     }
@@ -223,6 +232,7 @@ async fn send(
         }
         if connection.watch().has_fired(Wait::Response) {
             connection.watch().fired();
+            exchange.backend_failed(BackendFailure::Late);
             return Poll::Ready(Err(Refusal::Late));
         }
         if connection.watch().has_fired(Wait::Body) {

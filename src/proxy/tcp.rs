@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use crate::clock;
 use crate::edge::serve::reset;
 use crate::fleet::backend::Backend;
+use crate::fleet::conduct::Failure;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::ServiceView;
 use crate::ids::{GenerationNumber, ServiceName, Slot};
@@ -136,6 +137,7 @@ impl Link {
             self.use_backend(Arc::clone(&backend));
             match connect(&backend.address, rules.connect_timeout).await {
                 Ok(stream) => {
+                    backend.conduct.served();
                     if backend.reach.succeeded() {
                         tracing::info!(generation = %backend.generation, backend = %backend.name, "a lost backend answers again");
                     }
@@ -144,6 +146,7 @@ impl Link {
                 }
                 Err(error) => {
                     backend.reach.failed(self.thread.shared.clock.millis());
+                    backend.conduct.failed(Failure::Unreachable, rules.ejection.as_ref());
                     tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
                     tried.push(backend.slot);
                 }

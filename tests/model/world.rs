@@ -8,6 +8,7 @@ use loom::thread;
 use tidegate::clock::Clock;
 use tidegate::config::model::{Address, SessionRules};
 use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
+use tidegate::fleet::conduct::Conduct;
 use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::{Gate, Lease};
 use tidegate::fleet::limit::Limit;
@@ -142,6 +143,7 @@ impl World {
             entries: AtomicU64::new(0),
             named: AtomicBool::new(false),
             reach: Reach::default(),
+            conduct: Conduct::default(),
             load: Load::new(1),
             limit: Limit::none(slot),
         });

@@ -186,6 +186,37 @@ fn sentences_are_wrapped_between_words() {
 }
 
 #[test]
+fn who_is_not_well_is_told_with_the_reason() {
+    let mut status = sample::status();
+    let backends = &mut status.services[0].generations[0].backends;
+    backends[0].health = Health::Up;
+    backends[1].intent = Intent::Up;
+    backends[1].health = Health::Down;
+    backends[1].health_since = Some(sample::at(183_590));
+    backends[1].health_reason = Some("3 checks in a row failed: no answer within 2s".to_owned());
+    let mut third = sample::backend("c");
+    third.ejected_until = Some(sample::at(183_609));
+    third.ejection_reason = Some("5 requests in a row failed, the last one by status 503".to_owned());
+    backends.push(third);
+    let text = render(&status, false);
+    for wanted in [
+        "  127.0.0.1:8808\n",
+        "  10.0.0.3:8808\n",
+        "  unhealthy\n",
+        "  c ejected\n",
+        " ! 8: 10.0.0.3:8808 is unhealthy for 10s: 3 checks in a row failed: no answer\n      within 2s\n",
+        " ! 8: c is ejected for another 9s: 5 requests in a row failed, the last one by\n      status 503\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= usize::from(WIDTH)), "{text}");
+    // Many are counted.
+    let ailing = status.services[0].generations[0].backends[1].clone();
+    status.services[0].generations[0].backends = vec![ailing; 30];
+    assert!(render(&status, false).contains(" ! 8: and 22 more backends\n"));
+}
+
+#[test]
 fn sizes() {
     for (bytes, text) in [
         (0, "0 bytes"),

@@ -17,6 +17,8 @@ const TCP: &[&str] = &[
     "slow_start",
     "maintenance",
     "ready",
+    "health",
+    "ejection",
     "connect_timeout",
     "tunnel_timeout",
     "drain_timeout",

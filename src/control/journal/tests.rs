@@ -105,3 +105,32 @@ async fn what_could_not_be_written_is_written_at_the_end() {
     assert_eq!(written(root.path()), ["one", "two"]);
     assert_eq!(texts(&mut journal), ["one", "two"]);
 }
+
+#[test]
+fn events_of_health_leave_room_for_the_others() {
+    use crate::fleet::event::{HealthChange, HealthKind};
+    use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+    let mut journal = Journal::open(&Memory::new(None).unwrap(), at(26));
+    note(&mut journal, "first");
+    let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(7) };
+    let flaps = FleetEvent::Health(HealthChange {
+        generation,
+        kind: HealthKind::Down,
+        backends: Vec::new(),
+        why: "it flaps".to_owned(),
+    });
+    for _ in 0..10 * LIMIT {
+        journal.tell(&flaps, at(26));
+    }
+    note(&mut journal, "last");
+    let told = texts(&mut journal);
+    assert_eq!(told.len(), HEALTH_AN_HOUR + 2);
+    assert_eq!((told[0].as_str(), told[told.len() - 1].as_str()), ("first", "last"));
+    // An hour later, what was left out is counted.
+    journal.tell(&flaps, at(27));
+    let left_out = 10 * LIMIT - HEALTH_AN_HOUR;
+    let wanted = format!("app@7: down: it flaps (before it, {left_out} such events stand in the log alone)");
+    let told = journal.list(at(27));
+    assert_eq!(told.last().unwrap().text, wanted);
+    const { assert!(24 * HEALTH_AN_HOUR < LIMIT) };
+}

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::model::{Address, HashMethod, Hashing, KeyPlace};
 use crate::fleet::backend::{Lifetimes, Load, Reach};
+use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::fleet::limit::Limit;
@@ -32,6 +33,7 @@ fn backend(index: u32, address: Address) -> Backend {
         entries: AtomicU64::new(0),
         named: AtomicBool::new(false),
         reach: Reach::default(),
+        conduct: Conduct::default(),
         load: Load::new(1),
         limit: Limit::none(Slot(index)),
     }

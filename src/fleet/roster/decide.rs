@@ -221,7 +221,8 @@ fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
     for (number, backends) in &decision.update {
         let Some(generation) = line.generation(*number) else { continue };
         let new = backends.iter().filter(|backend| !generation.seats.iter().any(|seat| seat.is(backend))).count();
-        if generation.seats.len() + new > BACKENDS_MAX {
+        // One that began with more of them may go on so.
+        if new > 0 && generation.seats.len() + new > BACKENDS_MAX {
             decision.objections.push(format!(
                 "{} would remember more than {BACKENDS_MAX} backends, those that left among them; roll to id = {}",
                 line.id(*number),

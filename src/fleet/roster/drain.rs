@@ -27,7 +27,8 @@ impl Roster {
         let generations = self.lines.iter().flat_map(|line| {
             line.generations.iter().flat_map(|generation| {
                 let due = drain_due(line.rules.as_ref().and_then(|rules| rules.drain_timeout), generation);
-                [generation.ready_by, generation.hook_due, generation.unsure_until, due, generation.forced]
+                let readmits = generation.readmits_at;
+                [generation.ready_by, generation.hook_due, generation.unsure_until, due, generation.forced, readmits]
             })
         });
         generations.flatten().chain((!self.leaving.is_empty()).then_some(self.leaving_due)).min()
@@ -41,7 +42,9 @@ impl Roster {
                 let id = self.lines[line].id(number);
                 let drain_timeout = self.lines[line].rules.as_ref().and_then(|rules| rules.drain_timeout);
                 let spread = self.lines[line].rules.as_ref().map_or(0, |rules| millis(rules.drain_spread));
+                let slow_start = self.lines[line].rules.as_ref().and_then(|rules| rules.slow_start);
                 let Some(generation) = self.lines[line].generation_mut(number) else { continue };
+                generation.readmit(&id, slow_start, now, effects);
                 if due(generation.unsure_until) {
                     generation.unsure_until = None;
                     effects.publish = true;

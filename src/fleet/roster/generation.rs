@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use super::Effects;
+use super::health::Vitals;
 use crate::config::model::{self, Address, Hook, MaxRequests, Service};
 use crate::fleet::backend::{Backend, Lifetimes, Load, Reach};
 use crate::fleet::balance::{Placement, Placements, Turn};
+use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
 use crate::fleet::event::{Attempt, Moment};
 use crate::fleet::gate::{Bell, Gate};
+use crate::fleet::health::Heed;
 use crate::fleet::intent::{Intent, Work, may_take};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::limit::Limit;
@@ -168,6 +171,10 @@ pub(super) struct Generation {
     /// When a hook has to run again.
     pub(super) hook_due: Option<u64>,
     pub(super) hook_failures: u32,
+    /// When the first of its ejections ends, in coarse milliseconds.
+    pub(super) readmits_at: Option<u64>,
+    /// How much of what is known of its backends decided about new sessions when it was last told.
+    pub(super) heeded: Heed,
     /// What its hook or its backends said last.
     pub(super) why: Option<String>,
 }
@@ -187,6 +194,8 @@ pub(super) struct Seat {
     pub(super) probing: bool,
     /// Since when (coarse milliseconds) its share of new sessions grows: it came up while its generation was active.
     pub(super) grows_since: Option<u64>,
+    /// What is known of its health.
+    pub(super) vitals: Vitals,
 }
 
 impl Seat {
@@ -216,6 +225,8 @@ impl Generation {
             forced: None,
             hook_due: None,
             hook_failures: 0,
+            readmits_at: None,
+            heeded: Heed::All,
             why: None,
         }
     }
@@ -280,7 +291,8 @@ impl Generation {
     }
 
     /// Adds a backend that is not known yet.
-    pub(super) fn seat(&mut self, slots: &Slots, threads: usize, id: &GenerationId, l: &Arc<Lifetimes>, s: NewSeat) {
+    pub(super) fn seat(&mut self, with: &Fittings<'_>, id: &GenerationId, l: &Arc<Lifetimes>, s: NewSeat) {
+        let Fittings { slots, threads, alarm } = *with;
         let backend = slots.intern(|slot| Backend {
             slot,
             generation: id.clone(),
@@ -295,6 +307,7 @@ impl Generation {
             entries: AtomicU64::new(0),
             named: AtomicBool::new(false),
             reach: Reach::default(),
+            conduct: Conduct::new(Arc::clone(alarm)),
             load: Load::new(threads),
             limit: Limit::new(slot, Arc::clone(&self.queue)),
         });
@@ -308,6 +321,7 @@ impl Generation {
             ready: s.ready,
             probing: false,
             grows_since: None,
+            vitals: Vitals::default(),
         });
     }
 
@@ -350,17 +364,19 @@ impl Generation {
 
     /// Who takes new work of a kind, in the order of the file. While a resize has left nothing ready, what has vanished
     /// goes on: a service does not stop because all its backends were renamed at once. What the operator set to drain or
-    /// down stays out, even if nothing is left.
+    /// down stays out, even if nothing is left. What is not fit stays out while something is.
     pub(super) fn placements(&self, work: Work) -> Vec<Placement> {
-        let chosen = |chosen: &dyn Fn(&&Seat) -> bool| {
+        let chosen = |may: &dyn Fn(&Seat, Heed) -> bool| {
+            let wanted = self.seats.iter().filter(|seat| may(seat, Heed::Nothing));
+            let heed = Heed::of(wanted.map(Seat::condition));
             let place = |seat: &Seat| Placement::new(Arc::clone(&seat.backend), seat.weight, seat.grows_since);
-            self.seats.iter().filter(chosen).map(place).collect::<Vec<_>>()
+            self.seats.iter().filter(|seat| may(seat, heed)).map(place).collect::<Vec<_>>()
         };
-        let up = chosen(&|seat| may_take(self.state, seat.ready, seat.intent, work));
+        let up = chosen(&|seat, heed| may_take(self.state, seat.condition(), heed, seat.intent, work));
         if !up.is_empty() || self.seats.iter().all(|seat| seat.intent != Intent::Up) {
             return up;
         }
-        chosen(&|seat| !seat.listed && may_take(self.state, seat.ready, Intent::Up, work))
+        chosen(&|seat, heed| !seat.listed && may_take(self.state, seat.condition(), heed, Intent::Up, work))
     }
 
     /// Puts the backends into the order of the file, those that vanished at the end.
@@ -378,7 +394,9 @@ impl Generation {
 
     /// Those that take nothing at all, not even from their own sessions.
     pub(super) fn down(&self) -> impl Iterator<Item = Slot> + '_ {
-        let is_down = |seat: &&Seat| self.served() && !may_take(self.state, seat.ready, seat.intent, Work::Bound);
+        let is_down = |seat: &&Seat| {
+            self.served() && !may_take(self.state, seat.condition(), Heed::All, seat.intent, Work::Bound)
+        };
         self.seats.iter().filter(is_down).map(|seat| seat.backend.slot)
     }
 
@@ -397,6 +415,14 @@ impl Generation {
             })
             .collect()
     }
+}
+
+/// What the roster gives every backend.
+pub(super) struct Fittings<'r> {
+    pub(super) slots: &'r Slots,
+    /// Serving threads.
+    pub(super) threads: usize,
+    pub(super) alarm: &'r Arc<AtomicBool>,
 }
 
 /// A backend that is to be added.

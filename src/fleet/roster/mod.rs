@@ -29,6 +29,7 @@
 mod decide;
 mod drain;
 mod generation;
+mod health;
 mod reload;
 mod restore;
 mod start;
@@ -38,10 +39,11 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
+pub use health::Checked;
 pub use restore::Bindings;
 pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
 
-use self::generation::{Generation, Line};
+use self::generation::{Fittings, Generation, Line};
 use crate::config::model::{Gateway, Model};
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment, Note, Objection, Refusal, Request};
 use crate::fleet::gate::{Bell, Gate};
@@ -51,6 +53,7 @@ use crate::fleet::slots::Slots;
 use crate::fleet::view::{ServiceView, View};
 use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
 use crate::record::fleet::FleetRecord;
+use crate::sync::atomic::AtomicBool;
 
 /// Services, generations and backends; see the module's text.
 pub struct Roster {
@@ -61,6 +64,8 @@ pub struct Roster {
     /// Serving threads, for the counters of new backends.
     threads: usize,
     bell: Bell,
+    /// Set by serving threads when requests failed too often in a row on some backend.
+    alarm: Arc<AtomicBool>,
     attempts: u64,
     /// Slots of retired generations that table entries still name, and when to ask again.
     leaving: Vec<Slot>,
@@ -118,6 +123,7 @@ impl Roster {
             slots,
             threads,
             bell,
+            alarm: Arc::new(AtomicBool::new(false)),
             attempts: 0,
             leaving: Vec::new(),
             leaving_due: 0,
@@ -158,9 +164,22 @@ impl Roster {
             }
             Event::BackendBecameReady { generation, attempt, slot } => {
                 self.backend_became_ready(&generation, attempt, slot, now, &mut effects);
+                if !effects.publish {
+                    // Nor recorded: of a generation that starts, thousands may say so.
+                    return effects.into_list(false);
+                }
             }
             Event::BackendRefused { generation, attempt, slot, why } => {
                 self.backend_refused(&generation, attempt, slot, &why);
+                return effects.into_list(false);
+            }
+            Event::BackendsChecked(findings) => {
+                self.backends_checked(findings, now, &mut effects);
+                return self.finish_health(effects);
+            }
+            Event::BackendsErred => {
+                self.backends_erred(now, &mut effects);
+                return self.finish_health(effects);
             }
             Event::GenerationEmptied => self.sweep(now, &mut effects),
             Event::RetiredHookSucceeded { generation } => self.retired_hook_succeeded(&generation, now, &mut effects),
@@ -222,7 +241,18 @@ impl Roster {
             .with_public(public.collect())
     }
 
-    fn finish(&mut self, effects: Effects, now: Moment) -> Vec<Effect> {
+    fn fittings(&self) -> Fittings<'_> {
+        Fittings { slots: &self.slots, threads: self.threads, alarm: &self.alarm }
+    }
+
+    /// The record does not know of health: it need not be made.
+    fn finish_health(&mut self, mut effects: Effects) -> Vec<Effect> {
+        self.tell_of_heed(&mut effects);
+        effects.into_list(false)
+    }
+
+    fn finish(&mut self, mut effects: Effects, now: Moment) -> Vec<Effect> {
+        self.tell_of_heed(&mut effects);
         let record = self.to_record(now);
         let changed = record != self.recorded;
         self.recorded = record;

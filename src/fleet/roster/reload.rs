@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::decide;
-use super::generation::{Generation, Identity, Line, NewSeat, Seat, same_set};
+use super::generation::{Fittings, Generation, Identity, Line, NewSeat, Seat, same_set};
 use super::restore::rules_record;
 use super::{Effects, Roster};
 use crate::config::model::{self, Model, Service, SessionRules};
@@ -82,7 +82,8 @@ impl Roster {
 
     /// Takes over what does not concern generations; true when a start that is under way has to begin anew by it.
     fn take_rules(&mut self, line: usize, service: &Arc<Service>, effects: &mut Effects) -> bool {
-        let line = &mut self.lines[line];
+        let index = line;
+        let line = &mut self.lines[index];
         if !line.in_file {
             line.in_file = true;
             effects.publish = true;
@@ -102,6 +103,8 @@ impl Roster {
         }
         line.remember(service);
         line.lifetimes.set(&service.session);
+        self.health_rules_changed(index, &former, effects);
+        let line = &mut self.lines[index];
         let unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
         if unplanned != **service {
             effects.publish = true;
@@ -115,12 +118,13 @@ impl Roster {
     }
 
     fn create(&mut self, line: usize, number: GenerationNumber, backends: &[model::Backend], now: Moment) {
-        let line = &mut self.lines[line];
-        let id = line.id(number);
-        let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell, &line.queue);
+        let own = &self.lines[line];
+        let (id, lifetimes) = (own.id(number), Arc::clone(&own.lifetimes));
+        let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell, &own.queue);
         for backend in backends {
-            generation.seat(&self.slots, self.threads, &id, &line.lifetimes, NewSeat::of(backend));
+            generation.seat(&self.fittings(), &id, &lifetimes, NewSeat::of(backend));
         }
+        let line = &mut self.lines[line];
         line.next = line.next.max(GenerationNumber(number.0.saturating_add(1)));
         line.past.retain(|past| past.number != number);
         let place = line.generations.partition_point(|generation| generation.number < number);
@@ -136,7 +140,7 @@ impl Roster {
         now: Moment,
         effects: &mut Effects,
     ) {
-        let (slots, threads) = (Arc::clone(&self.slots), self.threads);
+        let fittings = Fittings { slots: &self.slots, threads: self.threads, alarm: &self.alarm };
         let line = &mut self.lines[line];
         let (id, lifetimes) = (line.id(number), Arc::clone(&line.lifetimes));
         let is_ordered = line.rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
@@ -160,7 +164,7 @@ impl Roster {
         }
         for backend in list {
             if !generation.seats.iter().any(|seat| seat.is(backend)) {
-                generation.seat(&slots, threads, &id, &lifetimes, NewSeat::of(backend));
+                generation.seat(&fittings, &id, &lifetimes, NewSeat::of(backend));
                 match backend.intent {
                     Intent::Up => joined += 1,
                     Intent::Drain | Intent::Down => statuses.note(backend),
@@ -278,6 +282,9 @@ impl Seat {
         if intent == Intent::Down {
             // What comes back may be another program: it is asked again.
             self.ready = false;
+        }
+        if intent != Intent::Up {
+            self.forget_health();
         }
         // One that vanished is where it was.
         let public = listed.map_or_else(|| self.public.clone(), |listed| listed.public.clone());

@@ -102,7 +102,7 @@ impl Roster {
                 public: backend.public.as_ref().map(address),
                 ready: backend.ready,
             };
-            generation.seat(&self.slots, self.threads, &id, &line.lifetimes, seat);
+            generation.seat(&self.fittings(), &id, &line.lifetimes, seat);
         }
         let served_sessions = line.idle_timeout_ms > 0 && matches!(state, Lifecycle::Active | Lifecycle::Detached);
         generation.unsure_until = served_sessions.then(|| now.millis.saturating_add(line.idle_timeout_ms));

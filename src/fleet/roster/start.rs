@@ -29,6 +29,7 @@ impl Roster {
         (generation.ready_by, generation.hook_due, generation.why) = (None, None, None);
         for seat in &mut generation.seats {
             (seat.ready, seat.grows_since) = (false, None);
+            seat.forget_health();
         }
         effects.tell(FleetEvent::Started(id.clone()));
         match &rules.on_starting {
@@ -94,6 +95,11 @@ impl Roster {
     ) {
         let Some((line, generation)) = self.attempted(id, attempt) else { return };
         let is_active = generation.state() == Lifecycle::Active;
+        let slow_start = self.lines[line].rules.as_ref().and_then(|rules| rules.slow_start);
+        let Some(generation) = self.lines[line].generation_mut(id.number) else { return };
+        if is_active {
+            generation.forget_growth(slow_start, now);
+        }
         let Some(seat) = generation.seat_at(slot).filter(|seat| seat.probing) else { return };
         (seat.probing, seat.ready) = (false, true);
         let name = seat.backend.name.clone();

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Roster;
 use super::generation::{Generation, Line, Past};
 use crate::config::model::Mode;
-use crate::fleet::event::Moment;
+use crate::fleet::event::{Moment, unheeded};
+use crate::fleet::health::Health;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
@@ -84,6 +85,16 @@ pub struct BackendStatus {
     pub intent: Intent,
     /// Whether it has been found ready.
     pub ready: bool,
+    /// What checks found.
+    pub health: Health,
+    /// Since when that is known; `None` when nothing is.
+    pub health_since: Option<Timestamp>,
+    /// By what it is known, in words; may be empty.
+    pub health_why: String,
+    /// Until when it gets no new sessions because requests failed on it; `None` when it is not ejected.
+    pub ejected_until: Option<Timestamp>,
+    /// What failed then; empty when it is not ejected.
+    pub ejected_for: String,
     /// Milliseconds since connects to it began to fail; `None` when the last one succeeded.
     pub unreachable_for_ms: Option<u64>,
     /// Open sessions.
@@ -152,6 +163,11 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
             weight: seat.weight,
             intent: seat.intent,
             ready: seat.ready,
+            health: seat.vitals.health,
+            health_since: (seat.vitals.health != Health::Unknown).then(|| timestamp(seat.vitals.since)),
+            health_why: seat.vitals.why.clone(),
+            ejected_until: seat.vitals.ejections.until().map(|until| wall(until, now)),
+            ejected_for: seat.vitals.ejections.until().map_or_else(String::new, |_| seat.vitals.ejected_for.clone()),
             unreachable_for_ms: seat.backend.reach.failing_for(now.millis),
             sessions: seat.backend.sessions.load(Ordering::Relaxed),
             unconfirmed: seat.backend.unconfirmed.load(Ordering::Relaxed),
@@ -178,13 +194,18 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
         requests: backends.iter().map(|backend| backend.requests).sum(),
         tunnels: backends.iter().map(|backend| backend.tunnels).sum(),
         ends_in_ms: ends.map(|moment| moment.saturating_sub(now.millis)),
-        why: generation.why.clone().filter(|_| tells_why),
+        why: generation.why.clone().filter(|_| tells_why).or_else(|| unheeded(generation.heeded).map(str::to_owned)),
         backends,
     }
 }
 
 fn past(past: &Past) -> PastStatus {
     PastStatus { number: past.number, since: timestamp(past.retired_wall), spent: past.spent }
+}
+
+/// A coarse moment to come, by the wall clock.
+fn wall(millis: u64, now: Moment) -> Timestamp {
+    timestamp(now.wall.saturating_add(millis.saturating_sub(now.millis)))
 }
 
 fn timestamp(wall: u64) -> Timestamp {

@@ -1,6 +1,7 @@
 //! The roster driven by hand, and by random sequences of events that have to keep its invariants.
 
 mod answers;
+mod health;
 mod random;
 mod rules;
 mod statuses;
@@ -70,6 +71,8 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         respond: crate::config::model::Respond::Forward,
         waiting: crate::config::model::Waiting::default(),
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
+        health: None,
+        ejection: Some(crate::config::defaults::ejection()),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
         body_timeout: Duration::from_secs(60),

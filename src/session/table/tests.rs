@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::model::{Address, SessionRules};
 use crate::fleet::backend::{Lifetimes, Load, Reach};
+use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::fleet::limit::Limit;
@@ -80,6 +81,7 @@ impl World {
             entries: AtomicU64::new(0),
             named: AtomicBool::new(false),
             reach: Reach::default(),
+            conduct: Conduct::default(),
             load: Load::new(1),
             limit: Limit::none(slot),
         })

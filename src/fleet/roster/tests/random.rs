@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::generation::Seat;
 use super::*;
+use crate::fleet::conduct::Failure;
+use crate::fleet::event::Finding;
+use crate::fleet::health::{Health, Heed};
 use crate::fleet::intent::Work;
 
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ enum Step {
     Detach(u8, u64),
     Retire(u8, u64, bool),
     Advance(u64),
+    /// Checks find this of some backend of some generation.
+    Found(prop::sample::Index, Health),
+    /// Requests fail on some backend.
+    Err(prop::sample::Index),
     Restart,
 }
 
@@ -66,6 +73,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2u8, 1..9u64).prop_map(|(service, number)| Step::Detach(service, number)),
         1 => (0..2u8, 1..9u64, any::<bool>()).prop_map(|(service, number, now)| Step::Retire(service, number, now)),
         2 => (1..100u64).prop_map(Step::Advance),
+        4 => (index(), prop::sample::select(vec![Health::Up, Health::Down, Health::Down]))
+            .prop_map(|(index, health)| Step::Found(index, health)),
+        3 => index().prop_map(Step::Err),
         1 => Just(Step::Restart),
     ]
 }
@@ -82,6 +92,7 @@ fn file(services: &[(u8, Plan)]) -> Model {
             service.drain_timeout = Some(Duration::from_secs(50));
         }
         service.max_generations = 4;
+        service.health = Some(crate::config::defaults::health());
         service
     });
     model(services.collect())
@@ -189,6 +200,28 @@ impl World {
                 let _ = self.stage.request(Request::Retire { generation: generation.clone(), now });
             }
             Step::Advance(seconds) => self.stage.advance(seconds),
+            Step::Found(index, health) => {
+                let checked = self.stage.roster.checked();
+                if !checked.is_empty() {
+                    let Checked { backend, course, .. } = index.get(&checked);
+                    let (generation, slot) = (backend.generation.clone(), backend.slot);
+                    let why = "so it was".to_owned();
+                    let finding = Finding { generation, slot, course: *course, health, why };
+                    self.stage.apply(Event::BackendsChecked(vec![finding]));
+                }
+            }
+            Step::Err(index) => {
+                let backends: Vec<_> = self.stage.view.backends().cloned().collect();
+                if !backends.is_empty() {
+                    let rules = crate::config::defaults::ejection();
+                    for _ in 0..rules.errors {
+                        index.get(&backends).conduct.failed(Failure::Broken, Some(&rules));
+                    }
+                    if self.stage.roster.has_erring() {
+                        self.stage.apply(Event::BackendsErred);
+                    }
+                }
+            }
             Step::Restart => {
                 self.leases.clear();
                 let record = self.stage.roster.record().clone();
@@ -245,7 +278,18 @@ impl World {
                     // But for what the operator said, or asks for again.
                     let is_set = |seat: &Seat| seat.listed && (seat.intent != Intent::Up || seat.probing);
                     assert!(takes || generation.seats.iter().any(is_set), "an active generation takes sessions");
+                    assert_eq!(generation.heeded, generation.heed(), "what was told is so");
+                    // What is published does not go to who is unfit while somebody is fit.
+                    let seen = self.stage.view.services.iter().find(|seen| seen.name == line.name).unwrap();
+                    for placement in seen.active.as_ref().unwrap().placements.list() {
+                        let seat = generation.seats.iter().find(|seat| seat.backend.slot == placement.backend.slot);
+                        let is_fit = seat.unwrap().condition().is_fit(Heed::All);
+                        assert!(is_fit || generation.heeded != Heed::All || !seat.unwrap().listed);
+                    }
                 }
+                let ends = generation.seats.iter().filter_map(|seat| seat.vitals.ejections.until()).min();
+                assert!(generation.readmits_at.is_none_or(|at| ends.is_none_or(|end| at <= end)));
+                assert!(ends.is_none() || generation.readmits_at.is_some(), "nobody is ejected for ever");
                 for seat in &generation.seats {
                     let is_down = self.stage.view.is_down(seat.backend.slot);
                     assert!(!is_down || (seat.listed && seat.intent == Intent::Down), "who vanished is not down");
