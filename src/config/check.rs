@@ -4,6 +4,7 @@ mod balance;
 mod doubts;
 mod links;
 mod maintenance;
+mod ramp;
 mod session;
 
 use std::collections::HashMap;
@@ -255,6 +256,7 @@ fn service(
     let unnamed = ServiceName::new("unnamed");
     let around = Around { service: raw, gateway, plan: plan.as_ref(), faults };
     let session = around.rules(session, name.as_ref().unwrap_or(&unnamed));
+    let (rollout, force) = (ramp::rollout(raw, faults), ramp::force(raw, &session, faults));
     let strip_prefix = links::strip_prefix(raw, faults);
     links::unproven(raw, faults);
     let default = defaults::service(name?, plan?);
@@ -263,6 +265,8 @@ fn service(
         path: or(&raw.path, default.path),
         balance: balance::balance(raw),
         slow_start: or(&raw.slow_start, default.slow_start).filter(|time| !time.is_zero()),
+        rollout,
+        force,
         strip_prefix,
         host: or(&raw.host, default.host),
         session,

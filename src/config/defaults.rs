@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Gateway, HashMethod, HostRule, IssuedCookie, Maintenance,
-    OnLost, Plan, ReadyCheck, SameSite, Secure, Service, SessionRules, StatePlace, StateSync,
+    OnLost, Plan, ReadyCheck, SameSite, Secure, Service, SessionRules, StatePlace, StateSync, WHOLE,
 };
 use crate::ids::ServiceName;
 
@@ -60,6 +60,8 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         maintenance: maintenance(),
         balance: Balance::RandomTwo,
         slow_start: None,
+        rollout: rollout(),
+        force: None,
         ready: ready(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
@@ -112,6 +114,11 @@ pub fn issued(name: String) -> IssuedCookie {
 /// A service that takes new sessions.
 pub fn maintenance() -> Maintenance {
     Maintenance { on: false, status: 503, retry_after: Duration::from_secs(300), page: None, exempt: Vec::new() }
+}
+
+/// The share of the new sessions of a generation that got ready: all of them, it is the active one.
+pub fn rollout() -> u8 {
+    WHOLE
 }
 
 /// The readiness check of a service that names none: a connect.

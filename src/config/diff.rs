@@ -1,5 +1,8 @@
 //! What a reload would change, in plain words.
 
+mod maintenance;
+mod ramp;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, HostRule, Intent, Maintenance,
-    Model, Plan, Service, SessionRules, StatePlace, StateSync,
+    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, HostRule, Intent, Model, Plan,
+    Service, SessionRules, StatePlace, StateSync,
 };
 
 /// What is different between two checked files, one line for each difference.
@@ -163,6 +166,8 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         maintenance,
         balance,
         slow_start,
+        rollout,
+        force,
         ready,
         connect_timeout,
         response_timeout,
@@ -192,14 +197,9 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
     plan(changes, name.as_str(), old_plan, &new.plan, new.balance.goes_by_order());
     changes.compare(&key("balance"), balance, &new.balance, ToString::to_string);
     changes.compare(&key("slow_start"), slow_start, &new.slow_start, |time| optional(time, "none", self::time));
+    ramp::ramp(changes, name.as_str(), (*rollout, new.rollout), (force.as_ref(), new.force.as_ref()));
     rules(changes, name.as_str(), session, &new.session);
-    changes.compare(&key("maintenance"), maintenance, &new.maintenance, |maintenance| {
-        let Maintenance { on, status, retry_after, page, exempt } = maintenance;
-        let page = page.as_ref().map_or_else(|| "none".to_owned(), |page| page.path.display().to_string());
-        let exempt = list(exempt, ToString::to_string);
-        let word = if *on { "on" } else { "off" };
-        format!("{word}, {status}, retry after {}, page {page}, exempt {exempt}", time(retry_after))
-    });
+    changes.compare(&key("maintenance"), maintenance, &new.maintenance, maintenance::shown);
     changes.compare(&key("ready.path"), &ready.path, &new.ready.path, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("ready.timeout"), &ready.timeout, &new.ready.timeout, time);
     changes.compare(&key("ready.interval"), &ready.interval, &new.ready.interval, time);

@@ -4,6 +4,7 @@
 
 mod balance;
 mod maintenance;
+mod ramp;
 mod session;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use maintenance::{Maintenance, Page};
+pub use ramp::{Force, Secret, WHOLE};
 pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
     Source,
@@ -156,6 +158,13 @@ pub struct Service {
     /// How long the share of new sessions of a backend that has come up grows; `None` when it has its whole share at once.
     #[serde(default)]
     pub slow_start: Option<Duration>,
+    /// Of a hundred new sessions, those that a generation gets that is ready beside the active one; [`WHOLE`] for none
+    /// such.
+    #[serde(default = "crate::config::defaults::rollout")]
+    pub rollout: u8,
+    /// Who is led to a generation by a token; `None` for nobody.
+    #[serde(default)]
+    pub force: Option<Force>,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
     /// Establishing a connection to a backend.

@@ -1,6 +1,7 @@
 //! The file as typed: which keys there are, each value in its type, nothing filled in.
 
 mod balance;
+mod force;
 mod session;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub(super) use balance::Balance;
+pub(super) use force::Force;
 pub(super) use session::*;
 
 use super::model::{
@@ -59,6 +61,8 @@ const SERVICE_KEYS: &[&str] = &[
     "generation",
     "balance",
     "slow_start",
+    "rollout",
+    "force",
     "session",
     "maintenance",
     "ready",
@@ -96,6 +100,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.backends", BACKEND_KEYS),
     ("service.on_starting", HOOK),
     ("service.on_retired", HOOK),
+    ("service.force", force::FORCE),
     ("service.balance", balance::BALANCE),
     ("service.balance.hash", balance::HASH),
 ];
@@ -159,6 +164,10 @@ pub(super) struct Service {
     pub(super) backends_place: Place,
     pub(super) balance: Option<At<Balance>>,
     pub(super) slow_start: Option<At<Option<Duration>>>,
+    pub(super) rollout: Option<At<u64>>,
+    pub(super) force: Option<At<Force>>,
+    /// Whether there is a `force` key at all, be it right or wrong.
+    pub(super) has_force: bool,
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
@@ -319,6 +328,9 @@ fn service(mut table: Table<'_>) -> Service {
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
         balance: table.take("balance").and_then(|node| balance::balance(&node)),
         slow_start: table.text_or("slow_start", "none", &DURATION),
+        rollout: table.integer("rollout", 0..=100),
+        has_force: table.has("force") || table.has_mistyped("force"),
+        force: table.take("force").and_then(|node| force::force(&node)),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),

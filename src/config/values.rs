@@ -1,6 +1,7 @@
 //! Texts to values: durations, sizes, addresses, names. Each says what it refuses and what to write instead.
 
 mod balance;
+mod force;
 mod links;
 mod session;
 
@@ -14,6 +15,7 @@ use jiff::fmt::friendly::SpanParser;
 use tracing_subscriber::EnvFilter;
 
 pub(super) use balance::*;
+pub(super) use force::*;
 pub(super) use links::*;
 pub(super) use session::*;
 

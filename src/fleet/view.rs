@@ -71,6 +71,8 @@ pub struct ServiceView {
     pub in_file: bool,
     /// The generation that takes new sessions; `None` while the first one is starting.
     pub active: Option<GenerationView>,
+    /// The generation that takes a share of them, as `rollout` says, or forced ones alone.
+    pub ready: Option<GenerationView>,
     /// The generation that was active when the gateway started, while the table may lack sessions of it (promise P3);
     /// `None` when all that are open are known.
     pub unsure: Option<GenerationView>,

@@ -62,6 +62,8 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         maintenance: crate::config::model::Maintenance::default(),
         balance: Balance::RandomTwo,
         slow_start: None,
+        rollout: 100,
+        force: None,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(60),
