@@ -1,4 +1,4 @@
-//! Which backend a request reaches: that of its session, or one of the active generation.
+//! Which backend a request reaches: that of its session, or one of a generation that takes new ones.
 
 use std::ops::ControlFlow;
 
@@ -9,12 +9,13 @@ use crate::config::model::{IdPlace, SessionRules};
 use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
 use crate::fleet::view::{GenerationView, ServiceView};
-use crate::ids::{SessionHash, Slot};
+use crate::ids::{GenerationNumber, SessionHash, Slot};
 use crate::log::line::SessionMark;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::issue;
 use crate::proxy::key;
 use crate::proxy::maintenance;
+use crate::proxy::ramp::{self, Choice};
 use crate::proxy::reply::Refusal;
 use crate::proxy::thread::{Snapshot, TableHandle};
 use crate::session::identify::{self, Candidate, Target};
@@ -36,6 +37,10 @@ pub struct Claim {
     pub wish: Wish,
     /// Whether the id by which the session was found is one that would be adopted if nobody knew it.
     pub adopts: bool,
+    /// The generation that a genuine token names, which takes new sessions.
+    pub forced: Option<GenerationNumber>,
+    /// Whether it opens no session by the file's word, and so has no part in a ramp.
+    pub steady: bool,
 }
 
 /// An id that nobody knows.
@@ -75,6 +80,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
             exchange.claim = said;
             // Should its session turn out to be lost.
             exchange.claim.wish = key::wish(exchange, service, headers, target);
+            ramp::read(exchange, service, headers, target);
             use_bound(exchange, index, pin)?;
             return Ok(if switches { Way::Switch } else { Way::Forward });
         }
@@ -96,6 +102,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         claim.wish = Wish::Hash(unknown.hash);
     }
     exchange.claim = claim;
+    ramp::read(exchange, service, headers, target);
     let lease = open(exchange, target.path)?;
     exchange.hold = Hold::Lease(lease);
     Ok(Way::Forward)
@@ -169,7 +176,7 @@ fn use_bound(exchange: &mut Exchange, index: usize, pin: Pin<TableHandle>) -> Re
     Ok(())
 }
 
-/// Asks the active generation's gate, and again under a newer view if a roll came between.
+/// Asks the gate of the active generation, or of the one that a ramp or a token leads to; and again under a newer view if a roll came between.
 ///
 /// A service whose table may lack sessions takes the request as one of those first: an id that nobody knows belongs to
 /// the generation that was active, and the gateway's own cookie names its backend itself (promise P3).
@@ -183,13 +190,18 @@ fn open(exchange: &mut Exchange, path: &str) -> Result<Lease, Refusal> {
             exchange.use_backend(slot);
             return Ok(lease);
         }
-        if maintenance::turns_away(service, path) {
+        let choice = ramp::choose(exchange, service);
+        // A tester may look before the doors open again.
+        if maintenance::turns_away(service, path) && !choice.is_some_and(|choice| choice.forced) {
             return Err(Refusal::Maintenance);
         }
-        let Some(active) = &service.active else { return Err(Refusal::NotReady) };
-        if let Some(lease) = active.gate.enter() {
-            let nobody = if active.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
-            let slot = choose(exchange, active, &[]).ok_or(nobody)?;
+        let Some(Choice { generation, forced }) = choice else { return Err(Refusal::NotReady) };
+        if let Some(lease) = generation.gate.enter() {
+            let nobody = if generation.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
+            let slot = choose(exchange, generation, &[]).ok_or(nobody)?;
+            if forced {
+                exchange.forced();
+            }
             exchange.use_backend(slot);
             return Ok(lease);
         }
@@ -198,14 +210,21 @@ fn open(exchange: &mut Exchange, path: &str) -> Result<Lease, Refusal> {
     Err(Refusal::NotReady)
 }
 
-/// A lease of the active generation and a backend of it for a request whose session was lost with the backend at
-/// `lost`.
+/// A lease and a backend for a request whose session was lost with the backend at `lost`: of the active generation, or
+/// of its own if that has a share of the new sessions.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] when there is no other backend.
 pub fn reassign(exchange: &mut Exchange, lost: Slot) -> Result<(Lease, Slot), Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().filter(|service| service.in_file).ok_or(Refusal::Unreachable)?;
+        let number = exchange.backend().map(|backend| backend.generation.number);
+        if let Some(own) = service.ready.as_ref().filter(|ready| Some(ready.number) == number)
+            && let Some(slot) = choose(exchange, own, &[lost])
+            && let Some(lease) = own.gate.enter()
+        {
+            return Ok((lease, slot));
+        }
         let active = service.active.as_ref().ok_or(Refusal::Unreachable)?;
         if let Some(lease) = active.gate.enter() {
             let slot = choose(exchange, active, &[lost]).ok_or(Refusal::Unreachable)?;
@@ -244,13 +263,23 @@ fn choose(exchange: &Exchange, generation: &GenerationView, tried: &[Slot]) -> O
     Some(chosen?.backend.slot)
 }
 
-/// Another backend of the active generation, after `tried` could not be reached; `None` when there is none left.
-pub fn choose_another(exchange: &Exchange, tried: &[Slot]) -> Option<Slot> {
-    let active = exchange.service()?.active.as_ref()?;
+/// Another backend of the same generation, after `tried` could not be reached; `None` when there is none left. What a
+/// ramp drew goes on to the active generation then, whose lease the exchange holds from there on.
+pub fn choose_another(exchange: &mut Exchange, tried: &[Slot]) -> Option<Slot> {
+    let service = exchange.service()?;
     // Only a generation that the lease at hand was granted by.
     let Hold::Lease(lease) = &exchange.hold else { return None };
-    if !lease.is_of(&active.gate) {
-        return None;
+    let is_own = |generation: &&GenerationView| lease.is_of(&generation.gate);
+    if let Some(active) = service.active.as_ref().filter(is_own) {
+        return choose(exchange, active, tried);
     }
-    choose(exchange, active, tried)
+    let ready = service.ready.as_ref().filter(is_own)?;
+    if let Some(slot) = choose(exchange, ready, tried) {
+        return Some(slot);
+    }
+    // Whoever names a generation wants no other.
+    let active = service.active.as_ref().filter(|_| exchange.mark != SessionMark::Forced)?;
+    let (slot, lease) = (choose(exchange, active, tried)?, active.gate.enter()?);
+    exchange.hold = Hold::Lease(lease);
+    Some(slot)
 }

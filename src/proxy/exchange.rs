@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -27,8 +28,8 @@ use crate::session::identify;
 use crate::session::table::Pin;
 use crate::wire::forwarded::is_in;
 
-/// Query parameters whose values the log hides; as many sources as a service may have.
-const MOST_HIDDEN: usize = 16;
+/// Query parameters whose values the log hides; as many sources as a service may have, and a token's.
+const MOST_HIDDEN: usize = 17;
 
 /// What the log shows for a client that left before its answer, as nginx does.
 const CLIENT_LEFT: u16 = 499;
@@ -151,15 +152,21 @@ impl Exchange {
     /// Whether the file says of such a request that it opens no session.
     pub fn is_exempt(&self) -> bool {
         let Some(service) = self.service() else { return false };
-        // What goes on under maintenance opens nothing, but for what was open before the start.
-        if service.rules.maintenance.on && service.unsure.is_none() {
+        // What goes on under maintenance opens nothing, but for what was open before the start, and for testers.
+        if service.rules.maintenance.on && service.unsure.is_none() && self.mark != SessionMark::Forced {
             return true;
         }
+        self.opens_none(self.client)
+    }
+
+    /// The same of the service's rules alone, where this client asks.
+    pub fn opens_none(&self, client: IpAddr) -> bool {
+        let Some(service) = self.service() else { return false };
         let agent = || self.seen.user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         service.rules.session.no_session.iter().any(|exemption| {
             exemption.path.as_ref().is_none_or(|pattern| pattern.matches(self.seen.target.path()))
                 && exemption.user_agent.as_ref().is_none_or(|part| names(agent(), part))
-                && (exemption.from.is_empty() || is_in(&exemption.from, self.client))
+                && (exemption.from.is_empty() || is_in(&exemption.from, client))
         })
     }
 
@@ -171,6 +178,12 @@ impl Exchange {
     /// The service that serves the request.
     pub fn service(&self) -> Option<&ServiceView> {
         self.snapshot.services.get(self.service?)
+    }
+
+    /// Notes that a tester's token has led the request to its generation.
+    pub fn forced(&mut self) {
+        self.mark = SessionMark::Forced;
+        self.thread.shared.tokens.honoured.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins to use a backend: counts the request there.
@@ -276,7 +289,8 @@ impl Exchange {
                     _ => None,
                 });
                 let mut count = 0;
-                for (place, name) in names.iter_mut().zip(queries) {
+                let token = service.rules.force.as_ref().and_then(|force| force.query.as_deref());
+                for (place, name) in names.iter_mut().zip(queries.chain(token)) {
                     *place = name;
                     count += 1;
                 }

@@ -17,6 +17,7 @@ pub mod links;
 pub mod lost;
 pub mod maintenance;
 pub mod pipeline;
+pub mod ramp;
 pub mod recorded;
 pub mod reply;
 pub mod respond;

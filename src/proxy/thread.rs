@@ -16,6 +16,7 @@ use crate::fleet::backend::Backend;
 use crate::fleet::view::{Fleet, View};
 use crate::log::access::Lines;
 use crate::proxy::body::RequestBody;
+use crate::proxy::ramp::Tokens;
 use crate::proxy::tunnel::Tunnels;
 use crate::session::hash::HashKey;
 use crate::session::scope::Scopes;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub state_wait: Duration,
     /// Answers that went out before what they did to their session was durable.
     pub undurable: AtomicU64,
+    /// How testers' tokens fared.
+    pub tokens: Tokens,
     /// Set when the gateway is told to stop: `health_path` fails from then on.
     pub leaving: AtomicBool,
 }
