@@ -260,9 +260,10 @@ impl House {
         let listener = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
         let connections = Arc::clone(self.serving.connections());
         let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
+        let counts = Arc::clone(&shared);
         let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
         let table = Arc::clone(&self.shared.table);
-        let source = StatusSource::new(self.handle.clone(), phase, connections, table, durability);
+        let source = StatusSource::new(self.handle.clone(), phase, connections, table, durability, counts);
         tracing::info!(%address, "the admin API listens");
         Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
     }

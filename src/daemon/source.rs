@@ -1,18 +1,21 @@
 //! What the admin API shows, gathered from those who know it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::admin::api::{self, Event, Phase};
+use crate::admin::api::{self, Denied, Done, Event, Order, Phase};
 use crate::admin::{Answer, Source};
 use crate::clock;
-use crate::control::{Handle, Status};
+use crate::control::{Denial, Handle, Status};
 use crate::daemon::serving::Connections;
+use crate::fleet::event::Refusal;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
+use crate::proxy::thread::Shared;
 use crate::record::event::EventRecord;
 use crate::session::table::{Closing, Table};
 
@@ -43,19 +46,22 @@ pub(super) struct StatusSource {
     connections: Arc<Connections>,
     table: Arc<Table>,
     durability: Durability,
+    shared: Arc<Shared>,
     began: u64,
 }
 
 impl StatusSource {
-    /// Asks `handle` for the fleet, `connections` and `table` for their counts, `durability` for the log of bindings.
+    /// Asks `handle` for the fleet, `connections`, `table` and `shared` for their counts, `durability` for the log of
+    /// bindings.
     pub(super) fn new(
         handle: Handle,
         phase: watch::Receiver<Phase>,
         connections: Arc<Connections>,
         table: Arc<Table>,
         durability: Durability,
+        shared: Arc<Shared>,
     ) -> Self {
-        Self { handle, phase, connections, table, durability, began: clock::monotonic_nanos() }
+        Self { handle, phase, connections, table, durability, shared, began: clock::monotonic_nanos() }
     }
 
     fn gather(&self, status: Status) -> api::Status {
@@ -90,6 +96,8 @@ impl StatusSource {
             unsure: status.services.iter().any(|service| service.unsure),
             sessions: self.table.sessions(),
             unconfirmed: self.table.unconfirmed(),
+            forced: self.shared.tokens.honoured.load(Ordering::Relaxed),
+            force_refused: self.shared.tokens.refused.load(Ordering::Relaxed),
             sessions_lost: self.table.closed_by(Closing::Lost),
             connections: self.connections.total() as u64,
         };
@@ -107,8 +115,29 @@ impl Source for StatusSource {
         Box::pin(async { Some(self.handle.events().await.ok()?.into_iter().map(event).collect()) })
     }
 
+    fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>> {
+        Box::pin(async move {
+            let told = match order {
+                Order::Promote { service, generation } => self.handle.promote(service, generation).await,
+                Order::Detach(generation) => self.handle.detach(generation).await,
+            };
+            match told {
+                Ok(told) => Some(Ok(Done { changes: told.iter().map(ToString::to_string).collect() })),
+                Err(Denial::Refused(refusal)) => Some(Err(denied(&refusal))),
+                Err(Denial::Stopped(_)) => None,
+            }
+        })
+    }
+
     fn ready(&self) -> bool {
         *self.phase.borrow() == Phase::Running
+    }
+}
+
+fn denied(refusal: &Refusal) -> Denied {
+    match refusal {
+        Refusal::NoService(_) | Refusal::NoGeneration(_) => Denied::Unknown(refusal.to_string()),
+        Refusal::NotNow(_) => Denied::NotNow(refusal.to_string()),
     }
 }
 
@@ -141,6 +170,7 @@ fn retired(past: &PastStatus) -> api::Generation {
     api::Generation {
         number: past.number.0,
         state: Lifecycle::Retired,
+        share: None,
         since: past.since,
         sessions: 0,
         unconfirmed: 0,
@@ -158,6 +188,7 @@ fn generation(status: GenerationStatus, now: jiff::Timestamp) -> api::Generation
     api::Generation {
         number: status.number.0,
         state: status.state,
+        share: status.share,
         since: status.since,
         sessions: status.sessions,
         unconfirmed: status.unconfirmed,

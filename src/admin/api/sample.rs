@@ -30,6 +30,7 @@ pub(crate) fn generation(number: u64, state: Lifecycle, sessions: u64) -> Genera
     Generation {
         number,
         state,
+        share: None,
         since: at(0),
         sessions,
         unconfirmed: 0,
@@ -66,6 +67,8 @@ pub(crate) fn status() -> Status {
         undurable: 0,
         recovered: None,
         sessions_lost: 0,
+        forced: 0,
+        force_refused: 0,
         log_bytes: 1 << 20,
         snapshot_bytes: 1 << 19,
         unsure: false,

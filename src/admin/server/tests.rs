@@ -28,6 +28,20 @@ impl Source for Fixed {
     fn ready(&self) -> bool {
         self.ready
     }
+    fn order(&self, order: api::Order) -> crate::admin::Answer<'_, Result<api::Done, api::Denied>> {
+        Box::pin(async move {
+            Some(match order {
+                api::Order::Promote { service, generation: None } if service.as_str() == "app" => {
+                    Ok(api::Done { changes: vec!["promoted".to_owned()] })
+                }
+                api::Order::Promote { generation: Some(number), .. } => {
+                    Err(api::Denied::NotNow(format!("{number} is detached")))
+                }
+                api::Order::Promote { service, .. } => Err(api::Denied::Unknown(format!("there is no {service}"))),
+                api::Order::Detach(id) => Ok(api::Done { changes: vec![id.to_string()] }),
+            })
+        })
+    }
 }
 
 /// A server of its own for one test.
