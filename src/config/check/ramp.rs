@@ -35,7 +35,7 @@ pub(super) fn force(raw: &raw::Service, session: &SessionRules, faults: &Faults)
         query: raw.query.as_ref().and_then(|at| at.value.clone()),
         secret: secret?,
     };
-    if force.cookie.is_none() && force.header.is_none() && force.query.is_none() {
+    if force.cookie.is_none() && force.header.is_none() && force.query.is_none() && !raw.is_place_refused {
         let help = "name one: `cookie = \"try\"`, `header = \"X-Try-Generation\"`, `query = \"try\"`";
         faults.absent(place, "names no place where a token stands", help);
     }
@@ -59,13 +59,10 @@ fn taken(raw: &raw::Force, session: &SessionRules, faults: &Faults) {
     {
         tell(place);
     }
-    if let Some(At { value: Some(name), place }) = &raw.header {
-        if is_taken(&|id| matches!(id, IdPlace::Header(header) if header == name)) {
-            tell(place);
-        } else if [http::header::AUTHORIZATION, http::header::ACCEPT, http::header::USER_AGENT].contains(name) {
-            let help = "give the token a header of its own: \"X-Try-Generation\"";
-            faults.error(place, "is a header that applications need", help);
-        }
+    if let Some(At { value: Some(name), place }) = &raw.header
+        && is_taken(&|id| matches!(id, IdPlace::Header(header) if header == name))
+    {
+        tell(place);
     }
     if let Some(At { value: Some(name), place }) = &raw.query
         && is_taken(&|id| matches!(id, IdPlace::Query(key) if key == name))
@@ -75,28 +72,29 @@ fn taken(raw: &raw::Force, session: &SessionRules, faults: &Faults) {
 }
 
 fn secret(raw: &raw::Force, place: &Place, faults: &Faults) -> Option<Secret> {
-    match (&raw.secret, &raw.secret_file) {
+    let file = raw.secret_file.as_ref().and_then(|file| Some((file.value.as_deref()?, &file.place)));
+    match (&raw.secret, file) {
         (Some(secret), None) => Some(Secret::new(&secret.value)),
-        (Some(_), Some(file)) => {
-            faults.error(&file.place, "`secret` and `secret_file` exclude each other", "remove one of the two");
+        (Some(_), Some((_, at))) => {
+            faults.error(at, "`secret` and `secret_file` exclude each other", "remove one of the two");
             None
         }
-        (None, Some(file)) => match read(&file.value) {
+        (None, Some((file, at))) => match read(file) {
             Ok(text) => match values::secret(text.trim_end_matches(['\r', '\n'])) {
                 Ok(secret) => Some(Secret::new(&secret)),
                 Err(Refusal { message, help }) => {
-                    faults.error(&file.place, format!("{}: {message}", file.value.display()), help);
+                    faults.error(at, format!("{}: {message}", file.display()), help);
                     None
                 }
             },
             Err(error) => {
-                let message = format!("{} cannot be read: {error}", file.value.display());
-                faults.error(&file.place, message, remedy(&error, "name another file, or write `secret`"));
+                let message = format!("{} cannot be read: {error}", file.display());
+                faults.error(at, message, remedy(&error, "name another file, or write `secret`"));
                 None
             }
         },
         (None, None) => {
-            if !raw.has_secret {
+            if !raw.has_secret || raw.secret_file.is_some() {
                 let place = Place { span: place.span.clone(), key: format!("{}.secret", place.key) };
                 let help = "add `secret_file = \"/etc/tidegate/force\"`, or `secret = \"${TRY_SECRET}\"`";
                 faults.absent(&place, "nothing tells a genuine token", help);

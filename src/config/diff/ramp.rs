@@ -31,3 +31,33 @@ fn places(force: &Force) -> String {
     let query = query.as_ref().map(|key| format!("query {key}"));
     [cookie, header, query].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{diff::diff, parse};
+
+    #[test]
+    fn shares_and_places_are_told_and_no_secret() {
+        let model = |keys: &str| {
+            let text = format!("[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n{keys}");
+            parse("t.toml", &text).expect("the file is good").model
+        };
+        let told = |old: &str, new: &str| diff(&model(old), &model(new)).lines;
+        assert_eq!(told("rollout = 10", "rollout = 50"), ["service app: rollout: 10% -> 50%"]);
+        assert_eq!(
+            told("rollout = 10", ""),
+            ["service app: rollout: 10% -> 100%", "service app: a generation that is ready is promoted"]
+        );
+        let force = |keys: &str, secret: &str| format!("force = {{ {keys}, secret = \"{secret}-0123456789\" }}");
+        let (one, other) = (force("cookie = \"try\"", "one-one"), force("cookie = \"try\"", "another"));
+        assert_eq!(told("", &one), ["service app: force: none -> cookie try"]);
+        assert_eq!(told(&one, ""), ["service app: force: cookie try -> none"]);
+        assert_eq!(
+            told(&one, &other),
+            ["service app: force: another secret, tokens of the former one no longer count"]
+        );
+        let places = force("header = \"X-Try\", query = \"t\"", "one-one");
+        assert_eq!(told(&one, &places), ["service app: force: cookie try -> header x-try, query t"]);
+        assert!(told(&one, &one).is_empty());
+    }
+}
