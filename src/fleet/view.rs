@@ -78,6 +78,16 @@ pub struct ServiceView {
     pub unsure: Option<GenerationView>,
 }
 
+impl ServiceView {
+    /// The generation of a new session: what is ready takes those whose lot (0 to 99, each as likely as the others) is
+    /// below its share, as long as it has a backend for them. `None` while there is no active generation.
+    pub fn drawn(&self, lot: impl FnOnce() -> u8) -> Option<&GenerationView> {
+        let active = self.active.as_ref()?;
+        let ready = self.ready.as_ref().filter(|ready| !ready.placements.list().is_empty());
+        Some(ready.filter(|_| lot() < self.rules.rollout).unwrap_or(active))
+    }
+}
+
 /// A generation as a new session sees it.
 #[derive(Debug)]
 pub struct GenerationView {

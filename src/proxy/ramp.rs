@@ -50,9 +50,12 @@ pub struct Choice<'v> {
 /// Notes what the request itself says of its generation: a token, and whether it is one that opens no session.
 pub fn read(exchange: &mut Exchange, service: &ServiceView, headers: &HeaderMap, target: Target<'_>) {
     if service.ready.is_some() {
-        let trusted = &exchange.snapshot.gateway.trusted;
-        let client = exchange.connection.peer().client_of(headers, trusted);
-        exchange.claim.steady = exchange.opens_none(client);
+        let opens_none = || {
+            let trusted = &exchange.snapshot.gateway.trusted;
+            exchange.opens_none(exchange.connection.peer().client_of(headers, trusted))
+        };
+        let rules = &service.rules;
+        exchange.claim.steady = rules.maintenance.on || (!rules.session.no_session.is_empty() && opens_none());
     }
     let Some(force) = &service.rules.force else { return };
     let Some(token) = token(force, headers, target) else { return };
@@ -78,12 +81,11 @@ pub fn choose<'e>(exchange: &'e Exchange, service: &'e ServiceView) -> Option<Ch
     if let Some(generation) = exchange.claim.forced.and_then(|number| named(service, number)) {
         return Some(Choice { generation, forced: true });
     }
-    let active = service.active.as_ref()?;
-    let ready = service.ready.as_ref().filter(|ready| {
-        // Whom none of its backends could take goes where somebody can.
-        !exchange.claim.steady && !ready.placements.list().is_empty() && lot(exchange) < service.rules.rollout
-    });
-    Some(Choice { generation: ready.unwrap_or(active), forced: false })
+    let generation = match exchange.claim.steady {
+        true => service.active.as_ref(),
+        false => service.drawn(|| lot(exchange)),
+    };
+    Some(Choice { generation: generation?, forced: false })
 }
 
 /// The generation of this number, if it takes new sessions.

@@ -193,7 +193,8 @@ fn choose<'a>(
             let id = line.id(active.number);
             if let Some(older) = newest(line, |g| detached(g) && !g.aborted && g.number < active.number) {
                 decision.reopen = Some(older.number);
-            } else if newest(line, detached).is_some() {
+            } else if newest(line, detached).is_some() || generations.iter().any(|listed| is_gone(line, active, listed))
+            {
                 decision.notes.push(format!(
                     "{id} left the file and stays active: what the file lists was rolled back or aborted before; to roll to it again, list it as id = {next}"
                 ));
@@ -253,6 +254,14 @@ fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
             ));
         }
     }
+}
+
+/// Whether a listed generation is a younger one than the active one, and over: a file that was right does not become wrong
+/// because what was rolled back or aborted retires.
+fn is_gone(line: &Line, active: &Generation, listed: &model::Generation) -> bool {
+    let is_past = || line.past.iter().any(|past| past.number == listed.number && past.spent);
+    let is_going = || line.generation(listed.number).is_some_and(|known| known.state() == Lifecycle::Retiring);
+    listed.number > active.number && (is_past() || is_going())
 }
 
 fn newest(line: &Line, chosen: impl Fn(&Generation) -> bool) -> Option<&Generation> {

@@ -23,7 +23,7 @@
 //! | `rollout` is another share | at once; 100 promotes what is ready |
 //! | what is ready beside the active one is no longer listed, or the active one's list is back | its ramp is aborted |
 //! | the active id is missing, an older detached one is there | a rollback to the highest of them |
-//! | the active id is missing, nothing could replace it | objected to, or noted if the younger one that is there was rolled back |
+//! | the active id is missing, nothing could replace it | objected to, or noted if the younger one that is there was rolled back or aborted |
 //! | the starting or failed id is missing, or a higher one is new | given up: no hook, for it took nothing |
 //! | a service is missing | its active generation is detached, all drain and retire, its numbers stay known |
 //! | a service is back while it drains | the highest listed detached generation is active again; otherwise a roll |

@@ -106,7 +106,13 @@ impl Roster {
         }
         line.remember(service);
         line.lifetimes.set(&service.session);
-        let unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
+        let mut unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
+        if let (Some(recorded), Some(force)) = (&mut unplanned.force, &service.force)
+            && recorded.secret.reveal().is_none()
+        {
+            // The record keeps no secret: that there is one now is no change.
+            recorded.secret = force.secret.clone();
+        }
         if unplanned != **service {
             effects.publish = true;
             effects.tell(FleetEvent::RulesChanged(line.name.clone()));

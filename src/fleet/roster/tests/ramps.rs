@@ -124,6 +124,47 @@ fn an_operator_aborts_and_the_same_file_does_not_roll_again() {
 }
 
 #[test]
+fn a_file_that_lists_an_aborted_one_alone_stays_right_when_that_retires() {
+    let mut stage = Stage::new();
+    let file = ramp(explicit(&[(2, &[2])]), 10);
+    stage.roll(ramp(explicit(&[(1, &[1])]), 10));
+    stage.roll(file.clone());
+    stage.request(Request::Detach { generation: id("app", 2) }).unwrap();
+    assert_eq!(stage.states("app"), "1 active");
+    assert!(!stage.roster.examine(&file).expect("it fits still").is_empty());
+    let mut stage = stage.restart();
+    stage.load(file);
+    assert_eq!(stage.states("app"), "1 active");
+    let never = ramp(explicit(&[(1, &[1])]), 10);
+    stage.load(never);
+    assert_eq!(stage.states("app"), "1 active");
+}
+
+#[test]
+fn a_restart_is_no_change_of_a_secret() {
+    let file = |secret: &str| {
+        with(numbered(&[1]), |service| {
+            service.force = Some(crate::config::model::Force {
+                cookie: Some("try".to_owned()),
+                header: None,
+                query: None,
+                secret: crate::config::model::Secret::new(secret),
+            });
+        })
+    };
+    let mut stage = Stage::new();
+    stage.roll(file("0123456789abcdef"));
+    let mut stage = stage.restart();
+    stage.load(file("0123456789abcdef"));
+    assert!(stage.told.is_empty(), "{:?}", stage.told);
+    let known = |stage: &Stage| stage.view.services[0].rules.force.as_ref().map(|force| force.secret.clone());
+    assert!(known(&stage).is_some_and(|secret| secret.reveal() == Some(b"0123456789abcdef")));
+    stage.load(file("fedcba9876543210"));
+    assert_eq!(kinds(&stage), ["rules_changed"]);
+    assert!(known(&stage).is_some_and(|secret| secret.reveal() == Some(b"fedcba9876543210")));
+}
+
+#[test]
 fn an_aborted_one_is_no_aim_of_a_rollback_unless_it_is_named() {
     let mut stage = ramped(10);
     let _lease = stage.view.services[0].ready.as_ref().expect("it is ready").gate.enter().unwrap();
