@@ -44,6 +44,7 @@ fn roster() -> Roster {
         state: StateRecord::Active,
         since_ms: NOW.wall,
         detached_ms: None,
+        aborted: false,
         started_hook: false,
         backends: recorded.collect(),
     };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::admin::token::{BadToken, Token};
 pub use crate::fleet::health::Health;
 use crate::fleet::lifecycle::Lifecycle;
-use crate::ids::{BackendName, ServiceName};
+use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 
 /// `GET /v1/status`: everything at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -100,6 +100,12 @@ pub struct Gateway {
     /// Files since the start that another generation than the request's own had (`asset_fallback`).
     #[serde(default)]
     pub borrowed: u64,
+    /// Requests since the start that a tester's token has led to its generation.
+    #[serde(default)]
+    pub forced: u64,
+    /// Requests since the start whose token counted as none: forged, expired, or of a generation that takes no sessions.
+    #[serde(default)]
+    pub force_refused: u64,
     /// Open connections of clients.
     pub connections: u64,
     /// Connections that were refused since the start because their client had as many as it may.
@@ -196,6 +202,9 @@ pub struct Generation {
     pub number: u64,
     /// What it is doing.
     pub state: Lifecycle,
+    /// Of a hundred new sessions, those that it gets while it is ready beside the active one; absent in other states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
     /// Since when.
     pub since: Timestamp,
     /// Open sessions.
@@ -291,6 +300,38 @@ pub struct Event {
     pub generation: Option<u64>,
     /// A sentence for people.
     pub text: String,
+}
+
+/// What an operator asks for by `POST`; see [`Done`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// `/v1/services/{service}/promote`: make the generation active that is ready beside the active one; or
+    /// `/v1/services/{service}/generations/{generation}/promote`: if it is this one.
+    Promote {
+        /// The service.
+        service: ServiceName,
+        /// The generation, where one is named.
+        generation: Option<GenerationNumber>,
+    },
+    /// `/v1/services/{service}/generations/{generation}/detach`: give up a generation that is starting, or abort the ramp
+    /// of one that is ready.
+    Detach(GenerationId),
+}
+
+/// The answer to an [`Order`] that was granted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// What has happened, in sentences; empty when it was so already.
+    pub changes: Vec<String>,
+}
+
+/// Why an [`Order`] was not granted; nothing has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Denied {
+    /// There is no such service or generation.
+    Unknown(String),
+    /// It is not in a state that allows it.
+    NotNow(String),
 }
 
 /// An answer that is an error, by RFC 9457 (`application/problem+json`).

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::admin::api::Token;
 use crate::admin::problem::{problem, unauthorized};
 
-/// Bytes of a request's body. Nothing reads one yet; a client that announces more is told at once.
+/// Bytes of a request's body. Nothing reads one; a client that announces more is told at once.
 const BODY: u64 = 64 * 1024;
 
 /// Routes that loopback may ask without a token.

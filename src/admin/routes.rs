@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
 
-use crate::admin::api::Token;
-use crate::admin::api::{Event, Events, Services, Status};
+use crate::admin::api::{Denied, Done, Event, Events, Order, Services, Status, Token};
 use crate::admin::guard;
 use crate::admin::problem::problem;
+use crate::ids::{GenerationId, GenerationNumber, ServiceName};
 
 /// An answer that is on its way; `None` when the gateway is stopping and nobody is left to ask.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
@@ -25,6 +25,8 @@ pub trait Source: Send + Sync + 'static {
     fn events(&self) -> Answer<'_, Vec<Event>>;
     /// Whether clients may be sent here: it serves, and is not about to stop.
     fn ready(&self) -> bool;
+    /// Does what an operator asks for.
+    fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>>;
 }
 
 type Asked = State<Arc<dyn Source>>;
@@ -36,9 +38,16 @@ pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
+        .route("/v1/services/{name}/promote", post(promote))
+        .route("/v1/services/{name}/generations/{number}/{verb}", post(act))
         .route("/v1/events", get(events))
         .fallback(async || problem(StatusCode::NOT_FOUND, "There is nothing here; the API begins at /v1/status."))
-        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "This can only be read."))
+        .method_not_allowed_fallback(async || {
+            problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "What is shown is read by GET, what changes something is done by POST.",
+            )
+        })
         .layer(middleware::from_fn_with_state(token, guard::check))
         .with_state(source)
 }
@@ -70,6 +79,29 @@ async fn service(State(source): Asked, Path(name): Path<String>) -> Response {
 
 async fn events(State(source): Asked) -> Response {
     source.events().await.map_or_else(stopping, |events| Json(Events { events }).into_response())
+}
+
+async fn promote(State(source): Asked, Path(name): Path<String>) -> Response {
+    order(&*source, Order::Promote { service: ServiceName::new(&name), generation: None }).await
+}
+
+async fn act(State(source): Asked, Path((name, number, verb)): Path<(String, String, String)>) -> Response {
+    let (service, number) = (ServiceName::new(&name), number.parse().map(GenerationNumber));
+    let wanted = match (number, verb.as_str()) {
+        (Ok(number), "promote") => Order::Promote { service, generation: Some(number) },
+        (Ok(number), "detach") => Order::Detach(GenerationId { service, number }),
+        _ => return problem(StatusCode::NOT_FOUND, "A generation is a number, and can be asked to promote or detach."),
+    };
+    order(&*source, wanted).await
+}
+
+async fn order(source: &dyn Source, order: Order) -> Response {
+    match source.order(order).await {
+        Some(Ok(done)) => Json(done).into_response(),
+        Some(Err(Denied::Unknown(why))) => problem(StatusCode::NOT_FOUND, &why),
+        Some(Err(Denied::NotNow(why))) => problem(StatusCode::CONFLICT, &why),
+        None => stopping(),
+    }
 }
 
 fn stopping() -> Response {

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser};
 
 use crate::config::Profile;
+use crate::ids::{GenerationId, GenerationNumber, ServiceName};
 
 /// Reads the program's arguments; ends the program itself on `--help`, `--version` and mistakes (code 2).
 pub fn parse() -> Command {
@@ -35,6 +38,12 @@ pub enum Command {
     Check(ConfigArguments),
     /// Show services, generations and backends of the running gateway
     Status(StatusArguments),
+    /// Give all new sessions to the generation that is ready beside the active one, which is detached
+    Promote(PromoteArguments),
+    /// Abort the ramp of a generation that is ready, or give up one that is starting. Its sessions go on
+    Detach(DetachArguments),
+    /// Make a token that lets a tester into a generation that is ready or active. Needs the file, but no gateway
+    Force(ForceArguments),
     /// Look at what a gateway keeps on the disk, be it running or not
     State {
         /// What to do with it
@@ -89,6 +98,89 @@ pub struct StateArguments {
     /// The state directory, instead of the configuration's
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "profile"])]
     pub state: Option<PathBuf>,
+}
+
+/// Arguments of `promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArguments {
+    /// The service; or the generation, as in app@8, which is promoted only if it is the one that is ready
+    #[arg(value_name = "SERVICE[@GENERATION]")]
+    pub named: Named,
+    /// Whom to ask
+    #[command(flatten)]
+    pub gateway: StatusArguments,
+}
+
+/// Arguments of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArguments {
+    /// The generation, as in app@8
+    #[arg(value_name = "SERVICE@GENERATION", value_parser = generation)]
+    pub generation: GenerationId,
+    /// Whom to ask
+    #[command(flatten)]
+    pub gateway: StatusArguments,
+}
+
+/// Arguments of `force`.
+#[derive(Debug, Args)]
+pub struct ForceArguments {
+    /// The generation, as in app@8
+    #[arg(value_name = "SERVICE@GENERATION", value_parser = generation)]
+    pub generation: GenerationId,
+    /// How long the token is good for, from 1s to 720h
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = life)]
+    pub life: Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Holds the secret of the service's `force`
+    #[command(flatten)]
+    pub config: ConfigArguments,
+}
+
+/// A service, or a generation of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// The service.
+    pub service: ServiceName,
+    /// The generation, where one was typed.
+    pub generation: Option<GenerationNumber>,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, number) = match text.split_once('@') {
+            Some((service, number)) => (service, Some(number)),
+            None => (text, None),
+        };
+        // As the file has them; a path of the admin API is made of it.
+        if service.is_empty() || !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return Err("a service is named by letters, digits, `-`, `_` and `.`, as in the file".to_owned());
+        }
+        let generation = number.map(|number| number.parse().map(GenerationNumber)).transpose();
+        let generation = generation.map_err(|_| format!("write a number behind the @, as in {service}@8"))?;
+        Ok(Self { service: ServiceName::new(service), generation })
+    }
+}
+
+fn generation(text: &str) -> Result<GenerationId, String> {
+    let Named { service, generation } = text.parse()?;
+    match generation {
+        Some(number) => Ok(GenerationId { service, number }),
+        None => Err(format!("name its generation as well, as in {service}@8")),
+    }
+}
+
+/// The longest life of a token: what is good for longer gets lost.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = text.parse::<jiff::SignedDuration>().ok().and_then(|life| Duration::try_from(life).ok());
+    life.filter(|life| (Duration::from_secs(1)..=LONGEST_LIFE).contains(life))
+        .ok_or_else(|| "write a time from 1s to 720h, such as 30m or 8h".to_owned())
 }
 
 /// Arguments of `status`.

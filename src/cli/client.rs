@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,16 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer; a gateway with a thousand generations needs less than one MiB.
 const ANSWER: usize = 64 * 1024 * 1024;
 
-/// The body of the answer to `GET path`.
+/// The body of the answer to `GET path`, or of another method.
 ///
 /// # Errors
 /// Code 3 when the gateway does not answer, 1 when it answers that it will not.
-pub(super) async fn get(address: &str, token: &Token, path: &str) -> Result<Bytes, Failure> {
+pub(super) async fn ask(method: Method, address: &str, token: &Token, path: &str) -> Result<Bytes, Failure> {
     let unreachable = |why: String| {
         let hint = "is the gateway running, and is this its admin address? (`--config FILE` or `--admin ADDR` name it)";
         Failure::new(Exit::Unreachable, format!("no answer from the admin API at {address}: {why}\n  {hint}"))
     };
-    match timeout(PATIENCE, exchange(address, token, path)).await {
+    match timeout(PATIENCE, exchange(method, address, token, path)).await {
         Err(_) => Err(unreachable(format!("nothing came within {} seconds", PATIENCE.as_secs()))),
         Ok(Err(error)) => Err(unreachable(innermost(&*error))),
         Ok(Ok((StatusCode::OK, body))) => Ok(body),
@@ -42,12 +42,14 @@ pub(super) async fn get(address: &str, token: &Token, path: &str) -> Result<Byte
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-async fn exchange(address: &str, token: &Token, path: &str) -> Result<(StatusCode, Bytes), Broken> {
+async fn exchange(method: Method, address: &str, token: &Token, path: &str) -> Result<(StatusCode, Bytes), Broken> {
     let stream = TcpStream::connect(address).await?;
     // The address that was reached, not the name that was typed: the gateway answers to no other.
     let host = stream.peer_addr()?.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, host)
         .header(AUTHORIZATION, format!("Bearer {}", token.reveal()))
         .body(Empty::<Bytes>::new())?;

@@ -1,12 +1,14 @@
 //! The command line.
 //!
 //! Decides: which verb is meant, where its file, address and token are, how its answer looks, and with which code the program exits.
-//! Floor 5: imports `config`, `clock`, the types of `admin::api`, and `store` for the files of a gateway that need not run. Never touches a running gateway but through its admin API.
+//! Floor 5: imports `config`, `clock`, the types of `admin::api`, `session` for testers' tokens, and `store` for the files of a gateway that need not run. Never touches a running gateway but through its admin API.
 //! In: arguments, environment, a configuration file, a state directory. Out: text or JSON on standard output, errors on standard error, an [`Exit`].
-//! Invariants: standard output carries answers only; colours on a terminal only and never with `NO_COLOR`; no token is printed.
+//! Invariants: standard output carries answers only; colours on a terminal only and never with `NO_COLOR`; the admin token is never printed.
 
 mod arguments;
 mod client;
+mod force;
+mod order;
 mod state;
 mod status;
 mod table;
@@ -16,7 +18,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use arguments::{Command, ConfigArguments, StateArguments, StateCommand, StatusArguments, parse};
+pub use arguments::{
+    Command, ConfigArguments, DetachArguments, ForceArguments, Named, PromoteArguments, StateArguments, StateCommand,
+    StatusArguments, parse,
+};
 
 use crate::config::report::Report;
 use crate::config::{self, Loaded, Origin, Profile, Selection};
@@ -80,6 +85,9 @@ pub fn execute(command: Command, verbs: Verbs) -> Exit {
         Command::Run(config) => selection(config).and_then(|selection| (verbs.run)(&selection)),
         Command::Check(config) => selection(config).and_then(|selection| check(&selection)),
         Command::Status(arguments) => status::status(arguments),
+        Command::Promote(arguments) => order::promote(arguments),
+        Command::Detach(arguments) => order::detach(arguments),
+        Command::Force(arguments) => force::force(arguments),
         Command::State { command } => state::state(command),
         Command::DemoApp { port, generation, address } => (verbs.demo)(SocketAddr::new(address, port), generation),
     };

@@ -349,6 +349,7 @@ fn rows(record: &FleetRecord, survey: &Survey) -> Vec<Row> {
 fn word(state: StateRecord) -> &'static str {
     match state {
         StateRecord::Starting => "starting",
+        StateRecord::Ready => "ready",
         StateRecord::Active => "active",
         StateRecord::Detached => "detached",
         StateRecord::Retiring => "retiring",

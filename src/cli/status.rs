@@ -4,6 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use http::Method;
+
 use crate::admin::api::{BadToken, Status, Token};
 use crate::cli::arguments::StatusArguments;
 use crate::cli::{Exit, Failure, client, print, selection, table, wants_colours};
@@ -15,12 +18,7 @@ const TOKEN_FILE: &str = "admin-token";
 
 pub(super) fn status(arguments: StatusArguments) -> Result<(), Failure> {
     let json = arguments.json;
-    let (address, token) = target(arguments, std::env::var("TIDEGATE_TOKEN").ok())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("the system gives no event queue: {error}")))?;
-    let answer = runtime.block_on(client::get(&address, &token, "/v1/status"))?;
+    let (address, answer) = ask(arguments, Method::GET, "/v1/status")?;
     let strange = |error: serde_json::Error| {
         let message = format!("the answer from {address} is no gateway's status: {error}\n  is it of another version?");
         Failure::new(Exit::Failed, message)
@@ -32,6 +30,17 @@ pub(super) fn status(arguments: StatusArguments) -> Result<(), Failure> {
     }
     let status: Status = serde_json::from_slice(&answer).map_err(strange)?;
     print(&table::render(&status, wants_colours(&io::stdout())))
+}
+
+/// Asks the gateway that the arguments name; where it was, and what it answered.
+pub(super) fn ask(arguments: StatusArguments, method: Method, path: &str) -> Result<(String, Bytes), Failure> {
+    let (address, token) = target(arguments, std::env::var("TIDEGATE_TOKEN").ok())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("the system gives no event queue: {error}")))?;
+    let answer = runtime.block_on(client::ask(method, &address, &token, path))?;
+    Ok((address, answer))
 }
 
 /// Address and token: what was typed, then the environment, then the configuration, which is read only if need be.

@@ -101,7 +101,11 @@ fn title(service: &Service) -> String {
         Some(number) if !takes_new(service, number) => {
             format!("generation {number} takes no new sessions, none of its backends is up")
         }
-        Some(number) => format!("new sessions go to generation {number}"),
+        Some(number) => match service.generations.iter().find_map(|ready| Some((ready.number, ready.share?))) {
+            Some((ready, 0)) => format!("new sessions go to generation {number}, forced ones to {ready} as well"),
+            Some((ready, share)) => format!("new sessions go to generation {number}, {share}% of them to {ready}"),
+            None => format!("new sessions go to generation {number}"),
+        },
         None => "no generation is active yet".to_owned(),
     };
     let mode = match service.mode {
@@ -135,7 +139,7 @@ fn generations(service: &Service, now: Timestamp, colours: bool) -> String {
         }
         table.add_row([
             number(generation.number),
-            Cell::new(generation.state.as_str()),
+            Cell::new(state(generation)),
             Cell::new(age(generation.since, now)),
             number(generation.sessions),
             number(generation.requests),
@@ -179,6 +183,12 @@ fn waiting(out: &mut String, service: &Service) {
             count(service.waited_in_vain, "request")
         );
     }
+}
+
+/// `ready 10%`: beside the active one, what the generation gets of the new sessions.
+fn state(generation: &Generation) -> String {
+    let share = generation.share.map(|share| format!(" {share}%")).unwrap_or_default();
+    format!("{}{share}", generation.state)
 }
 
 fn notes(out: &mut String, generation: &Generation, now: Timestamp) {

@@ -49,7 +49,30 @@ fn every_verb_is_understood() {
         panic!("demo-app was not understood");
     };
     assert_eq!((port, generation, address.to_string().as_str()), (8_801, 1, "127.0.0.1"));
+    let Ok(Command::Promote(PromoteArguments { named, gateway })) = parsed("tidegate promote app -c x.toml --json")
+    else {
+        panic!("promote was not understood");
+    };
+    assert_eq!((named.service.as_str(), named.generation, gateway.json), ("app", None, true));
+    let Ok(Command::Detach(DetachArguments { generation, .. })) = parsed("tidegate detach app@8") else {
+        panic!("detach was not understood");
+    };
+    assert_eq!(generation.to_string(), "app@8");
+    let Ok(Command::Force(ForceArguments { life, .. })) = parsed("tidegate force app@8 --for 1h30m") else {
+        panic!("force was not understood");
+    };
+    assert_eq!(life.as_secs(), 5_400);
+    let Ok(Command::Force(ForceArguments { life, .. })) = parsed("tidegate force app@8") else {
+        panic!("force was not understood");
+    };
+    assert_eq!(life.as_secs(), 3_600, "unless it is said");
     for bad in [
+        "tidegate promote",
+        "tidegate promote app@",
+        "tidegate promote ../app",
+        "tidegate detach app",
+        "tidegate force app@8 --for -1h",
+        "tidegate force app@8 --for 721h",
         "tidegate",
         "tidegate fly",
         "tidegate run --confg x",

@@ -7,6 +7,7 @@ mod health;
 mod links;
 mod maintenance;
 mod mode;
+mod ramp;
 mod session;
 mod waiting;
 
@@ -276,6 +277,7 @@ fn service(
         (defaults::session(name_or), None)
     };
     let (retry_new, asset_fallback) = (answers::retry_new(raw, faults), answers::asset_fallback(raw, faults));
+    let (rollout, force) = (ramp::rollout(raw, faults), ramp::force(raw, &session, faults));
     let respond = answers::respond(raw, faults);
     let default = defaults::service(name?, plan?);
     Some(Service {
@@ -288,6 +290,8 @@ fn service(
         asset_fallback,
         respond,
         waiting: waiting::waiting(&raw.waiting, faults),
+        rollout,
+        force,
         strip_prefix,
         host: or(&raw.host, default.host),
         session,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Ejection, Gateway, HashMethod, HealthCheck, HostRule,
     IssuedCookie, Maintenance, Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules,
-    StatePlace, StateSync, StatusRange, Waiting,
+    StatePlace, StateSync, StatusRange, WHOLE, Waiting,
 };
 use crate::ids::ServiceName;
 
@@ -70,6 +70,8 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         asset_fallback: Vec::new(),
         respond: RESPOND,
         waiting: waiting(),
+        rollout: rollout(),
+        force: None,
         ready: ready(),
         health: None,
         ejection: Some(ejection()),
@@ -129,6 +131,11 @@ pub fn issued(name: String) -> IssuedCookie {
 /// A service that takes new sessions.
 pub fn maintenance() -> Maintenance {
     Maintenance { on: false, status: 503, retry_after: Duration::from_secs(300), page: None, exempt: Vec::new() }
+}
+
+/// The share of the new sessions of a generation that got ready: all of them, it is the active one.
+pub fn rollout() -> u8 {
+    WHOLE
 }
 
 /// The readiness check of a service that names none: a connect.

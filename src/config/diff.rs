@@ -1,7 +1,9 @@
 //! What a reload would change, in plain words.
 
 mod health;
+mod maintenance;
 mod mode;
+mod ramp;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -11,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, HostRule, Intent, Maintenance,
-    Model, Plan, Service, SessionRules, StatePlace, StateSync,
+    AccessLog, AccessLogFormat, AccessLogTarget, Backend, Gateway, Hook, HostPattern, HostRule, Intent, Model, Plan,
+    Service, SessionRules, StatePlace, StateSync,
 };
 
 /// What is different between two checked files, one line for each difference.
@@ -179,6 +181,8 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         asset_fallback,
         respond,
         waiting,
+        rollout,
+        force,
         ready,
         health: _,
         ejection: _,
@@ -216,14 +220,9 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         .compare(&key("asset_fallback"), asset_fallback, &new.asset_fallback, |paths| list(paths, ToString::to_string));
     changes.compare(&key("respond"), respond, &new.respond, ToString::to_string);
     waiting::compare(changes, name.as_str(), waiting, &new.waiting);
+    ramp::ramp(changes, name.as_str(), (*rollout, new.rollout), (force.as_ref(), new.force.as_ref()));
     rules(changes, name.as_str(), session, &new.session);
-    changes.compare(&key("maintenance"), maintenance, &new.maintenance, |maintenance| {
-        let Maintenance { on, status, retry_after, page, exempt } = maintenance;
-        let page = page.as_ref().map_or_else(|| "none".to_owned(), |page| page.path.display().to_string());
-        let exempt = list(exempt, ToString::to_string);
-        let word = if *on { "on" } else { "off" };
-        format!("{word}, {status}, retry after {}, page {page}, exempt {exempt}", time(retry_after))
-    });
+    changes.compare(&key("maintenance"), maintenance, &new.maintenance, maintenance::shown);
     changes.compare(&key("ready.path"), &ready.path, &new.ready.path, |path| optional(path, "none", Clone::clone));
     changes.compare(&key("ready.timeout"), &ready.timeout, &new.ready.timeout, time);
     changes.compare(&key("ready.interval"), &ready.interval, &new.ready.interval, time);

@@ -7,6 +7,7 @@ mod balance;
 mod health;
 mod maintenance;
 mod mode;
+mod ramp;
 mod session;
 mod waiting;
 
@@ -24,6 +25,7 @@ pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use health::{Ejection, HealthCheck, StatusRange};
 pub use maintenance::{Maintenance, Page};
 pub use mode::Mode;
+pub use ramp::{Force, Secret, WHOLE};
 pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
     Source,
@@ -182,6 +184,13 @@ pub struct Service {
     /// How many requests its backends have at one time, and how long others wait.
     #[serde(default)]
     pub waiting: Waiting,
+    /// Of a hundred new sessions, those that a generation gets that is ready beside the active one; [`WHOLE`] for none
+    /// such.
+    #[serde(default = "crate::config::defaults::rollout")]
+    pub rollout: u8,
+    /// Who is led to a generation by a token; `None` for nobody.
+    #[serde(default)]
+    pub force: Option<Force>,
     /// What makes a backend ready.
     pub ready: ReadyCheck,
     /// How ready backends are asked whether they are able to serve; `None` when they are not.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod force;
 mod health;
 mod mode;
 mod session;
@@ -17,6 +18,7 @@ use toml::de::DeTable;
 
 pub(super) use answers::Answers;
 pub(super) use balance::Balance;
+pub(super) use force::Force;
 pub(super) use health::{Ejection, Health, Switched};
 pub(super) use mode::Mode;
 pub(super) use session::*;
@@ -76,6 +78,8 @@ const SERVICE_KEYS: &[&str] = &[
     "wait_for_backend",
     "max_waiting",
     "max_requests",
+    "rollout",
+    "force",
     "session",
     "maintenance",
     "ready",
@@ -117,6 +121,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.backends", BACKEND_KEYS),
     ("service.on_starting", HOOK),
     ("service.on_retired", HOOK),
+    ("service.force", force::FORCE),
     ("service.balance", balance::BALANCE),
     ("service.balance.hash", balance::HASH),
 ];
@@ -184,6 +189,10 @@ pub(super) struct Service {
     pub(super) slow_start: Option<At<Option<Duration>>>,
     pub(super) answers: Answers,
     pub(super) waiting: Waiting,
+    pub(super) rollout: Option<At<u64>>,
+    pub(super) force: Option<At<Force>>,
+    /// Whether there is a `force` key at all, be it right or wrong.
+    pub(super) has_force: bool,
     pub(super) session: Session,
     pub(super) maintenance: Maintenance,
     pub(super) ready: Ready,
@@ -355,6 +364,9 @@ fn service(mut table: Table<'_>) -> Service {
         slow_start: table.text_or("slow_start", "none", &DURATION),
         answers: answers::answers(&mut table),
         waiting: waiting::waiting(&mut table),
+        rollout: table.integer("rollout", 0..=100),
+        has_force: table.has("force") || table.has_mistyped("force"),
+        force: table.take("force").and_then(|node| force::force(&node)),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
         maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
         ready: table.table("ready", READY).map(ready).unwrap_or_default(),

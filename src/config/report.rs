@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: one fault, and the report of all of them.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -146,7 +147,7 @@ impl Report {
         // Only the line that is meant: the renderer's work stays the same however long the file is.
         let start = text[..fault.span.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let line = text[start..end].trim_end_matches('\r');
+        let line = &*veiled(text[start..end].trim_end_matches('\r'));
         let from = (fault.span.start - start).min(line.len());
         let to = (fault.span.end.saturating_sub(start)).clamp(from, line.len());
         let snippet = Snippet::source(line)
@@ -174,6 +175,28 @@ impl Report {
         };
         format!("{}{more}: {count} {noun}{rest}", names.join(", "))
     }
+}
+
+/// A line of the file as a report may show it: the value of a `secret` has stars in its place, as many as it has bytes,
+/// so that all else stays where it is.
+fn veiled(line: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(line);
+    for (at, key) in line.match_indices("secret") {
+        let rest = line[at + key.len()..].trim_start_matches(['"', '\'']).trim_start();
+        let Some(value) = rest.strip_prefix('=').map(str::trim_start) else { continue };
+        let start = line.len() - value.len();
+        let end = match value.chars().next() {
+            // Of a text that goes on in the next line, all of this one.
+            Some('"' | '\'') if value.starts_with("\"\"\"") || value.starts_with("'''") => line.len(),
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(line.len(), |end| start + 1 + end),
+            _ => value.find([',', '}', '#']).map_or(line.len(), |end| start + end),
+        };
+        let start = start + usize::from(value.starts_with(['"', '\'']));
+        if start < end {
+            shown.to_mut().replace_range(start..end, &"*".repeat(end - start));
+        }
+    }
+    shown
 }
 
 impl fmt::Display for Report {
@@ -395,6 +418,24 @@ mod tests {
         let places: Vec<_> = report.faults().iter().map(|fault| (fault.line, fault.column)).collect();
         assert_eq!(places, [(1, 1), (1, 5), (2, 1)]);
         assert!(report.to_string().contains("f.toml:1:5"), "{report}");
+    }
+
+    #[test]
+    fn no_line_shows_a_secret() {
+        for (line, expected) in [
+            ("secret = \"abc\"", "secret = \"***\""),
+            (
+                "force = { cookie = \"try\", secret='a,c', headr = \"x\" }",
+                "force = { cookie = \"try\", secret='***', headr = \"x\" }",
+            ),
+            ("\"secret\" = 12345, a = 1", "\"secret\" = *****, a = 1"),
+            ("force.secret = \"open", "force.secret = \"****"),
+            ("secret = \"\"\"abc\"", "secret = \"******"),
+            ("secret_file = \"/etc/f\"", "secret_file = \"/etc/f\""),
+            ("secret = \"ä\"", "secret = \"**\""),
+        ] {
+            assert_eq!(veiled(line), expected);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod answers;
 mod balance;
+mod force;
 mod health;
 mod links;
 mod mode;
@@ -18,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use answers::*;
 pub(super) use balance::*;
+pub(super) use force::*;
 pub(super) use health::*;
 pub(super) use links::*;
 pub(super) use mode::*;

@@ -119,7 +119,20 @@ impl Handle {
         self.request(Request::Rollback { service, to }).await
     }
 
-    /// Gives up a generation that takes no sessions yet. The active one is refused.
+    /// Makes the generation active that is ready beside the active one; if it is `only` this one, where one is named.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] when there is none; then nothing has changed.
+    pub async fn promote(
+        &self,
+        service: ServiceName,
+        only: Option<GenerationNumber>,
+    ) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Promote { service, generation: only }).await
+    }
+
+    /// Gives up a generation that takes no sessions yet, or aborts the ramp of one that takes a share of them. The active
+    /// one is refused.
     ///
     /// # Errors
     /// [`Denial::Refused`] with the reason; then nothing has changed.

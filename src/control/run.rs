@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::effects::Saving;
-use super::handle::{CAPACITY, Message};
+use super::handle::{CAPACITY, Message, Reply};
 use super::health::Checks;
 use super::journal::Journal;
 use super::reload::{Reloads, report};
@@ -166,16 +166,7 @@ impl Control {
             }
             Message::Status(reply) => {
                 let status = Box::new(self.status());
-                // Nobody is told of a roll that a death could undo.
-                match self.unrecorded() {
-                    None => drop(reply.send(status)),
-                    Some(recorded) => {
-                        self.tasks.spawn(async move {
-                            recorded.await;
-                            let _ = reply.send(status);
-                        });
-                    }
-                }
+                self.tell_recorded(reply, status);
             }
             Message::Events(reply) => {
                 let now = self.timestamp();
@@ -185,7 +176,20 @@ impl Control {
             Message::Request(request, reply) => {
                 let now = moment(&self.parts.clock);
                 let granted = self.roster.request(request, now).map(|effects| self.perform(effects));
-                let _ = reply.send(granted);
+                self.tell_recorded(reply, granted);
+            }
+        }
+    }
+
+    /// Answers once what is so by now is written down: nobody is told of a roll that a death could undo.
+    fn tell_recorded<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
+        match self.unrecorded() {
+            None => drop(reply.send(answer)),
+            Some(recorded) => {
+                self.tasks.spawn(async move {
+                    recorded.await;
+                    let _ = reply.send(answer);
+                });
             }
         }
     }

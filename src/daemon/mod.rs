@@ -35,6 +35,7 @@ use crate::demo;
 use crate::fleet::slots::Slots;
 use crate::fleet::view::Fleet;
 use crate::log::{AccessLog, BadDirective};
+use crate::proxy::ramp::Tokens;
 use crate::proxy::thread::Shared;
 use crate::session::hash::HashKey;
 use crate::session::scope::Scopes;
@@ -113,6 +114,7 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         undurable: AtomicU64::new(0),
         retried: AtomicU64::new(0),
         borrowed: AtomicU64::new(0),
+        tokens: Tokens::default(),
         leaving: AtomicBool::new(false),
     });
     let access_log = Arc::new(AccessLog::start(&gateway.access_log).map_err(|error| {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::admin::api::{self, Event, Phase};
+use crate::admin::api::{self, Denied, Done, Event, Order, Phase};
 use crate::admin::{Answer, Source};
 use crate::clock;
-use crate::control::{Handle, Status};
+use crate::control::{Denial, Handle, Status};
 use crate::daemon::serving::Connections;
+use crate::fleet::event::Refusal;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
@@ -96,6 +97,8 @@ impl StatusSource {
             sessions_lost: table.closed_by(Closing::Lost),
             retried: self.shared.retried.load(Ordering::Relaxed),
             borrowed: self.shared.borrowed.load(Ordering::Relaxed),
+            forced: self.shared.tokens.honoured.load(Ordering::Relaxed),
+            force_refused: self.shared.tokens.refused.load(Ordering::Relaxed),
             connections: self.connections.total() as u64,
             connections_refused: self.connections.clients().refused(),
         };
@@ -113,8 +116,29 @@ impl Source for StatusSource {
         Box::pin(async { Some(self.handle.events().await.ok()?.into_iter().map(event).collect()) })
     }
 
+    fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>> {
+        Box::pin(async move {
+            let told = match order {
+                Order::Promote { service, generation } => self.handle.promote(service, generation).await,
+                Order::Detach(generation) => self.handle.detach(generation).await,
+            };
+            match told {
+                Ok(told) => Some(Ok(Done { changes: told.iter().map(ToString::to_string).collect() })),
+                Err(Denial::Refused(refusal)) => Some(Err(denied(&refusal))),
+                Err(Denial::Stopped(_)) => None,
+            }
+        })
+    }
+
     fn ready(&self) -> bool {
         *self.phase.borrow() == Phase::Running
+    }
+}
+
+fn denied(refusal: &Refusal) -> Denied {
+    match refusal {
+        Refusal::NoService(_) | Refusal::NoGeneration(_) => Denied::Unknown(refusal.to_string()),
+        Refusal::NotNow(_) => Denied::NotNow(refusal.to_string()),
     }
 }
 
@@ -151,6 +175,7 @@ fn retired(past: &PastStatus) -> api::Generation {
     api::Generation {
         number: past.number.0,
         state: Lifecycle::Retired,
+        share: None,
         since: past.since,
         sessions: 0,
         unconfirmed: 0,
@@ -168,6 +193,7 @@ fn generation(status: GenerationStatus, now: jiff::Timestamp) -> api::Generation
     api::Generation {
         number: status.number.0,
         state: status.state,
+        share: status.share,
         since: status.since,
         sessions: status.sessions,
         unconfirmed: status.unconfirmed,

@@ -99,7 +99,14 @@ pub enum Request {
         /// The generation, which may be a younger one that was rolled back before.
         to: Option<GenerationNumber>,
     },
-    /// Give up a generation that is not ready to take sessions, or confirm one as detached.
+    /// Make the generation that is ready beside the active one active.
+    Promote {
+        /// The service.
+        service: ServiceName,
+        /// Only if it is this one.
+        generation: Option<GenerationNumber>,
+    },
+    /// Give up a generation that is not ready to take sessions, abort the ramp of one that is, or confirm one as detached.
     Detach {
         /// Which.
         generation: GenerationId,
@@ -192,6 +199,29 @@ pub enum FleetEvent {
         /// It did before; now it is detached.
         former: Option<GenerationNumber>,
     },
+    /// It is ready and takes its share of the new sessions beside the active one; or that share has changed.
+    Ramped {
+        /// Which.
+        generation: GenerationId,
+        /// Of a hundred new sessions.
+        share: u8,
+        /// It takes the others.
+        active: GenerationNumber,
+    },
+    /// What was ready beside the active generation takes all new sessions.
+    Promoted {
+        /// It takes the new sessions.
+        active: GenerationId,
+        /// It did before; now it is detached.
+        former: Option<GenerationNumber>,
+    },
+    /// What was ready beside the active generation is detached.
+    Aborted {
+        /// Which.
+        generation: GenerationId,
+        /// What took its place or why it went.
+        why: &'static str,
+    },
     /// It takes no new sessions; nothing took its place.
     Detached(GenerationId),
     /// A drain deadline or an operator ends what is left of it.
@@ -280,6 +310,9 @@ impl FleetEvent {
             FleetEvent::Started(generation)
             | FleetEvent::Rolled { active: generation, .. }
             | FleetEvent::RolledBack { active: generation, .. }
+            | FleetEvent::Ramped { generation, .. }
+            | FleetEvent::Promoted { active: generation, .. }
+            | FleetEvent::Aborted { generation, .. }
             | FleetEvent::Detached(generation)
             | FleetEvent::Forced(generation)
             | FleetEvent::Retiring(generation)
@@ -303,6 +336,9 @@ impl FleetEvent {
             FleetEvent::Started(_) => "started",
             FleetEvent::Rolled { .. } => "rolled",
             FleetEvent::RolledBack { .. } => "rolled_back",
+            FleetEvent::Ramped { .. } => "ramped",
+            FleetEvent::Promoted { .. } => "promoted",
+            FleetEvent::Aborted { .. } => "aborted",
             FleetEvent::Detached(_) => "detached",
             FleetEvent::Forced(_) => "forced",
             FleetEvent::Retiring(_) => "retiring",
@@ -346,6 +382,23 @@ impl fmt::Display for FleetEvent {
                 write!(f, "{active} takes the new sessions again; {}@{former} is detached", active.service)
             }
             FleetEvent::RolledBack { active, former: None } => write!(f, "{active} takes the new sessions again"),
+            FleetEvent::Ramped { generation, share: 0, active } => {
+                let service = &generation.service;
+                write!(f, "{generation} is ready for forced sessions alone; {service}@{active} takes the new ones")
+            }
+            FleetEvent::Ramped { generation, share, active } => {
+                let service = &generation.service;
+                write!(f, "{generation} takes {share}% of the new sessions; {service}@{active} takes the others")
+            }
+            FleetEvent::Promoted { active, former: Some(former) } => {
+                write!(f, "{active} is promoted and takes the new sessions; {}@{former} is detached", active.service)
+            }
+            FleetEvent::Promoted { active, former: None } => {
+                write!(f, "{active} is promoted and takes the new sessions")
+            }
+            FleetEvent::Aborted { generation, why } => {
+                write!(f, "the ramp of {generation} was aborted, its sessions go on: {why}")
+            }
             FleetEvent::Detached(generation) => write!(f, "{generation} is detached"),
             FleetEvent::Forced(generation) => write!(f, "what is left of {generation} is made to end"),
             FleetEvent::Retiring(generation) => write!(f, "{generation} is empty; its hook on_retired runs"),

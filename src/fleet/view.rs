@@ -81,6 +81,8 @@ pub struct ServiceView {
     pub in_file: bool,
     /// The generation that takes new sessions; `None` while the first one is starting.
     pub active: Option<GenerationView>,
+    /// The generation that takes a share of them, as `rollout` says, or forced ones alone.
+    pub ready: Option<GenerationView>,
     /// The generation that was active when the gateway started, while the table may lack sessions of it (promise P3);
     /// `None` when all that are open are known.
     pub unsure: Option<GenerationView>,
@@ -89,6 +91,16 @@ pub struct ServiceView {
     pub serving: Vec<GenerationView>,
     /// Requests that wait for a backend of it.
     pub queue: Arc<Queue>,
+}
+
+impl ServiceView {
+    /// The generation of a new session: what is ready takes those whose lot (0 to 99, each as likely as the others) is
+    /// below its share, as long as it has a backend for them. `None` while there is no active generation.
+    pub fn drawn(&self, lot: impl FnOnce() -> u8) -> Option<&GenerationView> {
+        let active = self.active.as_ref()?;
+        let ready = self.ready.as_ref().filter(|ready| !ready.placements.list().is_empty());
+        Some(ready.filter(|_| lot() < self.rules.rollout).unwrap_or(active))
+    }
 }
 
 /// A generation as a new session sees it.

@@ -1,4 +1,4 @@
-//! Which backend a request reaches: that of its session, or one of the active generation.
+//! Which backend a request reaches: that of its session, or one of a generation that takes new ones.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use crate::fleet::balance::Wish;
 use crate::fleet::gate::Lease;
 use crate::fleet::limit::{Limit, Place};
 use crate::fleet::view::{GenerationView, ServiceView};
-use crate::ids::{SessionHash, Slot};
+use crate::ids::{GenerationNumber, SessionHash, Slot};
 use crate::log::line::SessionMark;
 use crate::proxy::exchange::{Exchange, Hold};
 use crate::proxy::issue;
 use crate::proxy::key;
 use crate::proxy::maintenance;
+use crate::proxy::ramp::{self, Choice};
 use crate::proxy::reply::Refusal;
 use crate::proxy::thread::{Snapshot, TableHandle};
 use crate::proxy::waiting::{Lack, Seek, Turn};
@@ -43,6 +44,10 @@ pub struct Claim {
     pub wish: Wish,
     /// Whether the id by which the session was found is one that would be adopted if nobody knew it.
     pub adopts: bool,
+    /// The generation that a genuine token names, which takes new sessions.
+    pub forced: Option<GenerationNumber>,
+    /// Whether it opens no session by the file's word, and so has no part in a ramp.
+    pub steady: bool,
 }
 
 /// An id that nobody knows.
@@ -84,6 +89,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
             exchange.claim = said;
             // Should its session turn out to be lost.
             exchange.claim.wish = key::wish(exchange, service, headers, target);
+            ramp::read(exchange, service, headers, target);
             return use_bound(exchange, index, pin, switches);
         }
         if service.in_file {
@@ -104,6 +110,7 @@ pub fn assign(exchange: &mut Exchange, headers: &HeaderMap, host: &str, target: 
         claim.wish = Wish::Hash(unknown.hash);
     }
     exchange.claim = claim;
+    ramp::read(exchange, service, headers, target);
     Ok(open(exchange, target.path, Turn::Now)?.map_or(Way::Forward, Way::Wait))
 }
 
@@ -213,8 +220,8 @@ pub fn admit_waiting(exchange: &mut Exchange, turn: Turn<'_>) -> Result<Option<L
     open(exchange, target.path(), turn)
 }
 
-/// Asks the active generation's gate, and again under a newer view if a roll came between. `None` when the exchange
-/// holds a lease and names its backend.
+/// Asks the gate of the active generation, or of the one that a ramp or a token leads to; and again under a newer view if
+/// a roll came between. `None` when the exchange holds a lease and names its backend.
 ///
 /// A service whose table may lack sessions takes the request as one of those first: an id that nobody knows belongs to
 /// the generation that was active, and the gateway's own cookie names its backend itself (promise P3).
@@ -225,13 +232,18 @@ fn open(exchange: &mut Exchange, path: &str, mut turn: Turn<'_>) -> Result<Optio
             return Err(Refusal::Leaving);
         }
         let admitted = if let Some((limit, lease)) = resume(exchange, service) {
-            turn.take(&limit, true).map(|place| (lease, place)).ok_or_else(|| Lack::busy(Seek::Own(limit)))
-        } else if maintenance::turns_away(service, path) {
-            return Err(Refusal::Maintenance);
+            turn.take(&limit, true).map(|place| (lease, place, false)).ok_or_else(|| Lack::busy(Seek::Own(limit)))
         } else {
-            let Some(active) = &service.active else { return Ok(Some(Lack::not_ready(exchange, Refusal::NotReady))) };
-            match active.gate.enter() {
-                Some(lease) => place_new(exchange, active, &mut turn).map(|place| (lease, place)),
+            let choice = ramp::choose(exchange, service);
+            // A tester may look before the doors open again.
+            if maintenance::turns_away(service, path) && !choice.is_some_and(|choice| choice.forced) {
+                return Err(Refusal::Maintenance);
+            }
+            let Some(choice) = choice else { return Ok(Some(Lack::not_ready(exchange, Refusal::NotReady))) };
+            match choice.generation.gate.enter() {
+                Some(lease) => {
+                    place_new(exchange, service, choice, &mut turn).map(|place| (lease, place, choice.forced))
+                }
                 None => {
                     renew(exchange)?;
                     continue;
@@ -239,7 +251,10 @@ fn open(exchange: &mut Exchange, path: &str, mut turn: Turn<'_>) -> Result<Optio
             }
         };
         return Ok(match admitted {
-            Ok((lease, place)) => {
+            Ok((lease, place, forced)) => {
+                if forced {
+                    exchange.forced();
+                }
                 exchange.use_backend(place);
                 exchange.hold = Hold::Lease(lease);
                 None
@@ -251,27 +266,43 @@ fn open(exchange: &mut Exchange, path: &str, mut turn: Turn<'_>) -> Result<Optio
 }
 
 /// A place for a request without a bound session. Where a wish decides, it waits for the backend that the wish leads to:
-/// what belongs together is not torn apart because one backend has much to do.
-fn place_new(exchange: &Exchange, active: &GenerationView, turn: &mut Turn<'_>) -> Result<Place, Lack> {
-    let list = active.placements.list();
+/// what belongs together is not torn apart because one backend has much to do. So does what a ramp or a token leads
+/// beside the active generation: places of that one are of no use to it.
+fn place_new(
+    exchange: &Exchange,
+    service: &ServiceView,
+    choice: Choice<'_>,
+    turn: &mut Turn<'_>,
+) -> Result<Place, Lack> {
+    let generation = choice.generation;
+    let is_active = service.active.as_ref().is_some_and(|active| active.number == generation.number);
+    let is_free = exchange.claim.wish == Wish::None && is_active && !choice.forced;
+    let list = generation.placements.list();
     if list.is_empty() {
-        let nobody = if active.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
-        return Err(Lack::not_ready(exchange, nobody));
+        let nobody = if generation.stood_down { Refusal::NobodyUp } else { Refusal::NotReady };
+        return Err(if is_free {
+            Lack::not_ready(exchange, nobody)
+        } else {
+            Lack { refusal: nobody, seek: Seek::News }
+        });
     }
-    let is_free = exchange.claim.wish == Wish::None;
     if is_free
         && let Some(place) = turn.take_offered(|slot| list.iter().any(|placement| placement.backend.slot == slot))
     {
         return Ok(place);
     }
-    let Some(chosen) = choose(exchange, active, &[]) else { return Err(Lack::busy(Seek::Any)) };
+    let Some(chosen) = choose(exchange, generation, &[]) else {
+        // All are full: without a wish, one is as good as the other.
+        let any = &list[fastrand::usize(..list.len())].backend.limit;
+        return Err(Lack::busy(if is_free { Seek::Any } else { Seek::Keyed(Arc::clone(any)) }));
+    };
     let limit = &chosen.limit;
     let seek = || if is_free { Seek::Any } else { Seek::Keyed(Arc::clone(limit)) };
     turn.take_again(limit, false).ok_or_else(|| Lack::busy(seek()))
 }
 
-/// A lease of the active generation and a place at a backend of it for a request whose session was lost with the backend
-/// at `lost`; or what it lacks, where another moment may bring it.
+/// A lease and a place at a backend for a request whose session was lost with the backend at `lost`: of the active
+/// generation, or of its own if that has a share of the new sessions; or what it lacks, where another moment may bring it.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] when there is no other backend.
@@ -282,6 +313,15 @@ pub fn reassign(
 ) -> Result<Result<(Lease, Place), Lack>, Refusal> {
     for _ in 0..VIEW_TRIES {
         let service = exchange.service().filter(|service| service.in_file).ok_or(Refusal::Unreachable)?;
+        let number = exchange.backend().map(|backend| backend.generation.number);
+        if let Some(own) = service.ready.as_ref().filter(|ready| Some(ready.number) == number)
+            && let Some(chosen) = choose(exchange, own, &[lost])
+            && let Some(lease) = own.gate.enter()
+        {
+            let limit = Arc::clone(&chosen.limit);
+            let place = turn.take_again(&limit, false);
+            return Ok(place.map(|place| (lease, place)).ok_or_else(|| Lack::busy(Seek::Keyed(limit))));
+        }
         let not_ready = Lack { refusal: Refusal::Unreachable, seek: Seek::News };
         let Some(active) = service.active.as_ref().filter(|active| !active.placements.list().is_empty()) else {
             return Ok(Err(not_ready));
@@ -328,18 +368,33 @@ fn choose<'g>(exchange: &Exchange, generation: &'g GenerationView, tried: &[Slot
     Some(&chosen?.backend)
 }
 
-/// A place at another backend of the active generation, after `tried` could not be reached; `None` when there is none
-/// left that has room.
-pub fn choose_another(exchange: &Exchange, tried: &[Slot]) -> Option<Place> {
-    let active = exchange.service()?.active.as_ref()?;
+/// A place at another backend of the same generation, after `tried` could not be reached; `None` when there is none left
+/// that has room. If it `may_cross`, what a ramp drew goes on to the active generation then, whose lease the exchange
+/// holds from there on.
+pub fn choose_another(exchange: &mut Exchange, tried: &[Slot], may_cross: bool) -> Option<Place> {
+    let service = exchange.service()?;
     // Only a generation that the lease at hand was granted by.
     let Hold::Lease(lease) = &exchange.hold else { return None };
-    if !lease.is_of(&active.gate) {
-        return None;
+    let is_own = |generation: &&GenerationView| lease.is_of(&generation.gate);
+    if let Some(active) = service.active.as_ref().filter(is_own) {
+        return place_behind(exchange, active, tried);
     }
+    let ready = service.ready.as_ref().filter(is_own)?;
+    if let Some(place) = place_behind(exchange, ready, tried) {
+        return Some(place);
+    }
+    // Whoever names a generation wants no other.
+    let active = service.active.as_ref().filter(|_| may_cross && exchange.mark != SessionMark::Forced)?;
+    let (place, lease) = (place_behind(exchange, active, tried)?, active.gate.enter()?);
+    exchange.hold = Hold::Lease(lease);
+    Some(place)
+}
+
+/// A place at a backend of a generation that is not among `tried`, if one has room.
+fn place_behind(exchange: &Exchange, generation: &GenerationView, tried: &[Slot]) -> Option<Place> {
     let mut passed = tried.to_vec();
     for _ in 0..PLACE_TRIES {
-        let other = choose(exchange, active, &passed)?;
+        let other = choose(exchange, generation, &passed)?;
         if let Some(place) = other.limit.take(false, None) {
             return Some(place);
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -30,8 +31,8 @@ use crate::session::identify;
 use crate::session::table::Pin;
 use crate::wire::forwarded::is_in;
 
-/// Query parameters whose values the log hides; as many sources as a service may have.
-const MOST_HIDDEN: usize = 16;
+/// Query parameters whose values the log hides; as many sources as a service may have, and a token's.
+const MOST_HIDDEN: usize = 17;
 
 /// What the log shows for a client that left before its answer, as nginx does.
 const CLIENT_LEFT: u16 = 499;
@@ -168,15 +169,21 @@ impl Exchange {
     /// Whether the file says of such a request that it opens no session.
     pub fn is_exempt(&self) -> bool {
         let Some(service) = self.service() else { return false };
-        // What goes on under maintenance opens nothing, but for what was open before the start.
-        if service.rules.maintenance.on && service.unsure.is_none() {
+        // What goes on under maintenance opens nothing, but for what was open before the start, and for testers.
+        if service.rules.maintenance.on && service.unsure.is_none() && self.mark != SessionMark::Forced {
             return true;
         }
+        self.opens_none(self.client)
+    }
+
+    /// The same of the service's rules alone, where this client asks.
+    pub fn opens_none(&self, client: IpAddr) -> bool {
+        let Some(service) = self.service() else { return false };
         let agent = || self.seen.user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         service.rules.session.no_session.iter().any(|exemption| {
             exemption.path.as_ref().is_none_or(|pattern| pattern.matches(self.seen.target.path()))
                 && exemption.user_agent.as_ref().is_none_or(|part| names(agent(), part))
-                && (exemption.from.is_empty() || is_in(&exemption.from, self.client))
+                && (exemption.from.is_empty() || is_in(&exemption.from, client))
         })
     }
 
@@ -188,6 +195,12 @@ impl Exchange {
     /// The service that serves the request.
     pub fn service(&self) -> Option<&ServiceView> {
         self.snapshot.services.get(self.service?)
+    }
+
+    /// Notes that a tester's token has led the request to its generation.
+    pub fn forced(&mut self) {
+        self.mark = SessionMark::Forced;
+        self.thread.shared.tokens.honoured.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins to use the backend at which it has a place: counts the request there.
@@ -372,7 +385,8 @@ impl Exchange {
                     _ => None,
                 });
                 let mut count = 0;
-                for (place, name) in names.iter_mut().zip(queries) {
+                let token = service.rules.force.as_ref().and_then(|force| force.query.as_deref());
+                for (place, name) in names.iter_mut().zip(queries.chain(token)) {
                     *place = name;
                     count += 1;
                 }

@@ -166,7 +166,7 @@ async fn offer(
                             }
                         }
                     }
-                } else if let Some(place) = retry::reachable(exchange, &tried) {
+                } else if let Some(place) = retry::reachable(exchange, &tried, refused.is_none()) {
                     exchange.use_backend(place);
                 } else if refused.is_some() {
                     return Err(Refusal::Unreachable);

@@ -76,15 +76,21 @@ pub fn put(
 
 /// Takes the gateway's own cookie out of a request: it is of no use to the application.
 pub fn withhold(headers: &mut HeaderMap, rules: &SessionRules) {
-    let Some(cookie) = cookie(rules) else { return };
-    let is_there = |line: &HeaderValue| identify::without_cookie(line.as_bytes(), &cookie.name).is_some();
+    if let Some(cookie) = cookie(rules) {
+        withhold_cookie(headers, &cookie.name);
+    }
+}
+
+/// Takes the cookies of a name out of a request.
+pub fn withhold_cookie(headers: &mut HeaderMap, name: &str) {
+    let is_there = |line: &HeaderValue| identify::without_cookie(line.as_bytes(), name).is_some();
     if !headers.get_all(header::COOKIE).iter().any(is_there) {
         return;
     }
     let lines: Vec<HeaderValue> = headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|line| match identify::without_cookie(line.as_bytes(), &cookie.name) {
+        .filter_map(|line| match identify::without_cookie(line.as_bytes(), name) {
             None => Some(line.clone()),
             Some(rest) if rest.is_empty() => None,
             // A part of a field's value is one.

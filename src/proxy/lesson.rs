@@ -166,7 +166,7 @@ fn unbound(
     exchange.unrecorded = true;
     match bind {
         Bind::New(pin) => {
-            if exchange.lost.is_none() {
+            if exchange.lost.is_none() && exchange.mark != SessionMark::Forced {
                 exchange.mark = SessionMark::New;
             }
             exchange.hold = Hold::Pin(pin);

@@ -20,6 +20,7 @@ pub mod lost;
 pub mod maintenance;
 pub mod outbound;
 pub mod pipeline;
+pub mod ramp;
 pub mod recorded;
 pub mod reply;
 pub mod respond;

@@ -16,7 +16,7 @@ use crate::proxy::links::{self, Turned};
 use crate::proxy::lost;
 use crate::proxy::reply::Refusal;
 use crate::proxy::send::Manner;
-use crate::proxy::{issue, retry};
+use crate::proxy::{issue, ramp, retry};
 use crate::upstream::pool::Limits;
 use crate::wire::{hop, websocket};
 
@@ -188,11 +188,12 @@ fn outgoing(
     };
     hop::strip_request(&mut parts.headers, &rules.session.sources);
     issue::withhold(&mut parts.headers, &rules.session);
+    ramp::withhold(&mut parts.headers, rules);
     hop::add_via(&mut parts.headers, parts.version);
     if let Some(protocol) = upgrade {
         hop::set_upgrade(&mut parts.headers, protocol);
     }
-    parts.uri = Uri::from(target);
+    parts.uri = Uri::from(ramp::without_token(target, rules));
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     // The target's authority is the host (RFC 9112 section 3.2.2); HTTP/1.0 may have none at all.

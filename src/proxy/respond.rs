@@ -11,7 +11,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Answered;
 use crate::proxy::reply::{self, Refusal};
-use crate::proxy::{issue, lesson, pipeline, recorded, tunnel};
+use crate::proxy::{issue, lesson, pipeline, ramp, recorded, tunnel};
 use crate::session::identify::Target;
 use crate::session::seal::Ticket;
 use crate::wire::hop;
@@ -95,6 +95,8 @@ pub async fn respond(mut exchange: Box<Exchange>, answered: Answered, asked: &As
     if let Some(turned) = &turned {
         turned.back(&mut parts.headers);
     }
+    // Also before it is decided whether the answer may carry a cookie of one client's.
+    ramp::keep_from_caches(&exchange, status, &mut parts.headers);
     let ticket = if is_borrowed {
         // Cookies of another generation are not the client's, neither to get nor to lose.
         parts.headers.remove(header::SET_COOKIE);
@@ -149,7 +151,7 @@ fn speak_for_the_gateway(
     if rules.announce
         && let (Some(backend), Some(service)) = (exchange.backend(), exchange.service())
     {
-        let newest = service.active.as_ref().map_or(backend.generation.number, |active| active.number);
+        let newest = ramp::newest(service, backend.generation.number);
         let text = format!("{}; newest={newest}", backend.generation);
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(GENERATION, value);

@@ -87,14 +87,15 @@ pub fn body_again(
 
 /// The backend that a refused request goes on to: another one of the generation whose lease is held, as long as that
 /// takes new sessions (promise P2).
-pub fn another(exchange: &Exchange, tried: &Tried) -> Option<Place> {
+pub fn another(exchange: &mut Exchange, tried: &Tried) -> Option<Place> {
     let is_detached = exchange.backend().is_none_or(|backend| backend.gate.is_detached());
-    if is_detached { None } else { reachable(exchange, tried) }
+    if is_detached { None } else { reachable(exchange, tried, false) }
 }
 
-/// The same for a request that could not be sent at all.
-pub fn reachable(exchange: &Exchange, tried: &Tried) -> Option<Place> {
-    if tried.is_full() { None } else { assign::choose_another(exchange, &tried.list()) }
+/// The same for a request that could not be sent at all. If it `may_cross`, what a ramp drew can come to the active
+/// generation; not where an answer of its own one is still at hand.
+pub fn reachable(exchange: &mut Exchange, tried: &Tried, may_cross: bool) -> Option<Place> {
+    if tried.is_full() { None } else { assign::choose_another(exchange, &tried.list(), may_cross) }
 }
 
 /// Throws an answer away that the client is not to see. Its connection is used again if its body is there already, and

@@ -21,10 +21,10 @@ use crate::fleet::view::ServiceView;
 use crate::ids::{GenerationNumber, ServiceName, Slot};
 use crate::log::line;
 use crate::proxy::assign::VIEW_TRIES;
-use crate::proxy::key;
 use crate::proxy::retry::MOST_OFFERS;
 use crate::proxy::thread::{Snapshot, Thread};
 use crate::proxy::tunnel::{self, DRAINED, End, Holder, STOPPING, Side};
+use crate::proxy::{key, ramp};
 use crate::sync::atomic::Ordering;
 use crate::upstream::connect::{Stream, connect};
 use crate::wire::websocket::GOING_AWAY;
@@ -97,6 +97,16 @@ struct Link {
     _open: Box<dyn Any>,
 }
 
+/// A generation that has let the connection in.
+struct Entered {
+    /// The view under which it did, and the service's place in it.
+    snapshot: Snapshot,
+    index: usize,
+    /// Whether it is the one that takes a share beside the active one.
+    is_beside: bool,
+    lease: Lease,
+}
+
 impl Link {
     fn begin(thread: Rc<Thread>, client: IpAddr, service: ServiceName, open: Box<dyn Any>) -> Self {
         Self {
@@ -116,19 +126,32 @@ impl Link {
         }
     }
 
-    /// Finds a backend that takes the connection; with it, how long it may be silent.
+    /// Finds a backend that takes the connection; with it, how long it may be silent. What a ramp drew for a generation
+    /// that cannot be reached goes to the active one.
     async fn reach(&mut self) -> Result<(Stream, Duration), Refusal> {
-        let (snapshot, index, lease) = self.enter()?;
+        let entered = self.enter(true)?;
+        let is_beside = entered.is_beside;
+        match self.reach_in(entered).await {
+            Err(Refusal::Unreachable) if is_beside => {
+                let entered = self.enter(false)?;
+                self.reach_in(entered).await
+            }
+            reached => reached,
+        }
+    }
+
+    async fn reach_in(&mut self, entered: Entered) -> Result<(Stream, Duration), Refusal> {
+        let Entered { snapshot, index, is_beside, lease } = entered;
         self.lease = Some(lease);
-        let ServiceView { rules, active, .. } = &snapshot.services[index];
-        let active = active.as_ref().ok_or(Refusal::NotReady)?;
+        let ServiceView { rules, active, ready, .. } = &snapshot.services[index];
+        let generation = if is_beside { ready } else { active }.as_ref().ok_or(Refusal::NotReady)?;
         let wish = key::wish_of_client(&self.thread.shared, &rules.balance, self.client);
         let mut tried: Vec<Slot> = Vec::new();
         while tried.len() < MOST_OFFERS {
             let now = self.thread.shared.clock.millis();
-            let chosen = active.placements.choose(wish, &tried, now, &mut || fastrand::u64(..));
+            let chosen = generation.placements.choose(wish, &tried, now, &mut || fastrand::u64(..));
             let Some(backend) = chosen.map(|chosen| Arc::clone(&chosen.backend)) else {
-                return Err(match (tried.is_empty(), active.stood_down) {
+                return Err(match (tried.is_empty(), generation.stood_down) {
                     (true, true) => Refusal::NobodyUp,
                     (true, false) => Refusal::NotReady,
                     (false, _) => Refusal::Unreachable,
@@ -155,9 +178,9 @@ impl Link {
         Err(Refusal::Unreachable)
     }
 
-    /// Asks the active generation's gate, and again under a newer view if a roll came between. Gives the view under which
-    /// it was granted and the service's place in it.
-    fn enter(&self) -> Result<(Snapshot, usize, Lease), Refusal> {
+    /// Asks the gate of the active generation, or of the one that is `drawn`, and again under a newer view if a roll came
+    /// between.
+    fn enter(&self, drawn: bool) -> Result<Entered, Refusal> {
         for _ in 0..VIEW_TRIES {
             let snapshot = self.thread.snapshot();
             let serves = |one: &ServiceView| one.name == self.service && one.in_file && !one.rules.mode.is_http();
@@ -167,8 +190,14 @@ impl Link {
                 return Err(Refusal::Maintenance);
             }
             let active = service.active.as_ref().ok_or(Refusal::NotReady)?;
-            if let Some(lease) = active.gate.enter() {
-                return Ok((snapshot, index, lease));
+            let lot = || {
+                let wish = key::wish_of_client(&self.thread.shared, &service.rules.balance, self.client);
+                ramp::lot(&self.thread.shared, wish)
+            };
+            let generation = if drawn { service.drawn(lot).unwrap_or(active) } else { active };
+            if let Some(lease) = generation.gate.enter() {
+                let is_beside = generation.number != active.number;
+                return Ok(Entered { snapshot, index, is_beside, lease });
             }
         }
         Err(Refusal::NotReady)

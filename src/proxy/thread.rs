@@ -16,6 +16,7 @@ use crate::fleet::backend::Backend;
 use crate::fleet::view::{Fleet, View};
 use crate::log::access::Lines;
 use crate::proxy::body::RequestBody;
+use crate::proxy::ramp::Tokens;
 use crate::proxy::tunnel::Tunnels;
 use crate::session::hash::HashKey;
 use crate::session::scope::Scopes;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub retried: AtomicU64,
     /// Files that another generation than the request's own had.
     pub borrowed: AtomicU64,
+    /// How testers' tokens fared.
+    pub tokens: Tokens,
     /// Set when the gateway is told to stop: `health_path` fails from then on.
     pub leaving: AtomicBool,
 }

@@ -254,8 +254,9 @@ pub async fn begin_anew(exchange: &mut Exchange) -> Result<(), Refusal> {
 
 /// Whether new requests may get this backend.
 fn is_offered(exchange: &Exchange, backend: &Backend) -> bool {
-    let active = exchange.service().and_then(|service| service.active.as_ref());
-    active.is_some_and(|active| active.placements.list().iter().any(|one| one.backend.slot == backend.slot))
+    let Some(service) = exchange.service() else { return false };
+    let mut generations = [&service.active, &service.ready].into_iter().flatten();
+    generations.any(|generation| generation.placements.list().iter().any(|one| one.backend.slot == backend.slot))
 }
 
 /// Whether a request that has just come is spared a try: others wait for the backend of its session already, and one of

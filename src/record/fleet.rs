@@ -55,16 +55,26 @@ pub struct GenerationRecord {
     pub detached_ms: Option<u64>,
     /// Whether `on_starting` has succeeded for it: the hook runs once per roll.
     pub started_hook: bool,
+    /// Whether its ramp ended before it was active. Absent where not, and from records that are older than ramps.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub aborted: bool,
     /// Its backends, the vanished ones that still drain among them.
     pub backends: Vec<BackendRecord>,
 }
 
-/// The states that are written down; ready is none of them, for it becomes active in the same step.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The states that are written down. A program that is older than ramps refuses a record with `ready` in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StateRecord {
     /// Its backends were not ready yet.
     Starting,
+    /// It took its share of the new sessions beside the active one.
+    Ready,
     /// It took the new sessions.
     Active,
     /// It served its open sessions.
@@ -214,6 +224,7 @@ pub(crate) mod tests {
     fn generation() -> impl Strategy<Value = GenerationRecord> {
         let state = prop::sample::select(vec![
             StateRecord::Starting,
+            StateRecord::Ready,
             StateRecord::Active,
             StateRecord::Detached,
             StateRecord::Retiring,
@@ -237,13 +248,14 @@ pub(crate) mod tests {
             },
         );
         let backends = prop::collection::vec(backend, 0..4);
-        (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<bool>(), backends).prop_map(
-            |(number, state, since_ms, detached_ms, started_hook, backends)| GenerationRecord {
+        (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<[bool; 2]>(), backends).prop_map(
+            |(number, state, since_ms, detached_ms, [started_hook, aborted], backends)| GenerationRecord {
                 number: GenerationNumber(number),
                 state,
                 since_ms,
                 detached_ms,
                 started_hook,
+                aborted,
                 backends,
             },
         )

@@ -8,6 +8,7 @@
 pub mod caching;
 pub(crate) mod cookie;
 mod date;
+pub mod force;
 pub mod hash;
 pub mod identify;
 pub mod learn;

@@ -148,15 +148,40 @@ impl Gateway {
 
     /// An answer of the admin API.
     pub(crate) async fn admin(&self, path: &str) -> Result<Message, String> {
+        self.ask_admin("GET", path).await
+    }
+
+    /// An order to the admin API, and its answer.
+    pub(crate) async fn order(&self, path: &str) -> Message {
+        self.ask_admin("POST", path).await.unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    async fn ask_admin(&self, method: &str, path: &str) -> Result<Message, String> {
         let token = fs::read_to_string(self.folder.path().join("state/admin-token")).map_err(|e| e.to_string())?;
         let mut wire = Wire::connect(self.admin).await.map_err(|error| self.trouble(&error.to_string()))?;
         let (host, token) = (self.admin, token.trim());
         wire.try_send(format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         ))
         .await
         .map_err(|error| error.to_string())?;
         wire.try_answer("GET").await.map_err(|error| self.trouble(&error.to_string()))
+    }
+
+    /// Runs another verb of the program on this gateway's file; its output, or what it complained of.
+    pub(crate) fn cli(&self, line: &str) -> Result<String, String> {
+        let mut words = line.split(' ');
+        let mut command = command(self.folder.path(), words.next().expect("a verb"));
+        let output = command.args(words).stdin(Stdio::null()).output().expect("the executable starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// The kinds of all events about generations.
+    pub(crate) async fn kinds(&self) -> Vec<String> {
+        let events = self.admin("/v1/events").await.expect("the admin API answers").json();
+        let events = events["events"].as_array().expect("a list").clone();
+        events.iter().map(|event| event["kind"].as_str().expect("a word").to_owned()).collect()
     }
 
     pub(crate) async fn status(&self) -> Status {

@@ -26,6 +26,8 @@ pub(crate) struct Process {
     pub(crate) undurable: Option<u64>,
     pub(crate) unsure: bool,
     pub(crate) sessions_lost: u64,
+    pub(crate) forced: u64,
+    pub(crate) force_refused: u64,
     #[serde(default)]
     pub(crate) retried: u64,
     #[serde(default)]
@@ -58,6 +60,7 @@ pub(crate) struct Service {
 pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) state: String,
+    pub(crate) share: Option<u8>,
     pub(crate) sessions: u64,
     pub(crate) requests: u64,
     pub(crate) tunnels: u64,

@@ -36,6 +36,7 @@ pub(crate) fn generation(number: u64, state: Lifecycle, sessions: u64) -> Genera
     Generation {
         number,
         state,
+        share: None,
         since: at(0),
         sessions,
         unconfirmed: 0,
@@ -74,6 +75,8 @@ pub(crate) fn status() -> Status {
         sessions_lost: 0,
         retried: 0,
         borrowed: 0,
+        forced: 0,
+        force_refused: 0,
         log_bytes: 1 << 20,
         snapshot_bytes: 1 << 19,
         unsure: false,

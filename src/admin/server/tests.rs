@@ -28,6 +28,20 @@ impl Source for Fixed {
     fn ready(&self) -> bool {
         self.ready
     }
+    fn order(&self, order: api::Order) -> crate::admin::Answer<'_, Result<api::Done, api::Denied>> {
+        Box::pin(async move {
+            Some(match order {
+                api::Order::Promote { service, generation: None } if service.as_str() == "app" => {
+                    Ok(api::Done { changes: vec!["promoted".to_owned()] })
+                }
+                api::Order::Promote { generation: Some(number), .. } => {
+                    Err(api::Denied::NotNow(format!("{number} is detached")))
+                }
+                api::Order::Promote { service, .. } => Err(api::Denied::Unknown(format!("there is no {service}"))),
+                api::Order::Detach(id) => Ok(api::Done { changes: vec![id.to_string()] }),
+            })
+        })
+    }
 }
 
 /// A server of its own for one test.
@@ -229,4 +243,24 @@ async fn a_full_house_serves_the_next_one_when_a_place_is_free() {
     let leave = async { drop(clients.pop()) };
     let (answer, ()) = tokio::join!(next, leave);
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn orders_are_posted_and_refused_with_their_reason() {
+    let server = Server::start(true).await;
+    let headers = ["Host: localhost:{port}", &bearer(TOKEN), "Content-Length: 0"];
+    let post = async |path: &str| server.ask(&format!("POST {path}"), &headers).await;
+    assert_eq!(post("/v1/services/app/promote").await.json()["changes"][0], "promoted");
+    assert_eq!(post("/v1/services/app/generations/8/detach").await.json()["changes"][0], "app@8");
+    let refused = post("/v1/services/app/generations/7/promote").await;
+    refused.is_problem(409);
+    assert_eq!(refused.json()["detail"], "7 is detached");
+    for unknown in ["shop/promote", "app/generations/x/detach", "app/generations/8/fly", "app/fly"] {
+        post(&format!("/v1/services/{unknown}")).await.is_problem(404);
+    }
+    server.get("/v1/services/app/promote").await.is_problem(405);
+    let nobody = server.ask("POST /v1/services/app/promote", &["Host: localhost:{port}", "Content-Length: 0"]).await;
+    nobody.is_problem(401);
+    let page = [headers[0], headers[1], headers[2], "Origin: http://evil.example"];
+    server.ask("POST /v1/services/app/promote", &page).await.is_problem(403);
 }

@@ -28,6 +28,7 @@ fn generation(number: u64, state: StateRecord) -> GenerationRecord {
         since_ms: 0,
         detached_ms: None,
         started_hook: false,
+        aborted: false,
         backends: vec![backend],
     }
 }

@@ -100,6 +100,9 @@ impl Source for Fixed {
     fn events(&self) -> crate::admin::Answer<'_, Vec<api::Event>> {
         Box::pin(async { Some(Vec::new()) })
     }
+    fn order(&self, _: api::Order) -> admin::Answer<'_, Result<api::Done, api::Denied>> {
+        Box::pin(async { None })
+    }
     fn ready(&self) -> bool {
         true
     }
@@ -115,10 +118,11 @@ fn it_asks_a_real_gateway() {
         tokio::spawn(admin::serve(listener, Arc::new(Fixed), token.clone(), std::future::pending()));
         let by_name = format!("localhost:{}", address.port());
         for address in [&address.to_string(), &by_name] {
-            let answer = client::get(address, &token, "/v1/status").await.unwrap();
+            let answer = client::ask(Method::GET, address, &token, "/v1/status").await.unwrap();
             assert_eq!(serde_json::from_slice::<Status>(&answer).unwrap(), api::sample::status());
         }
-        let failure = client::get(&by_name, &Token::new(&"x".repeat(32)).unwrap(), "/v1/status").await.unwrap_err();
+        let failure =
+            client::ask(Method::GET, &by_name, &Token::new(&"x".repeat(32)).unwrap(), "/v1/status").await.unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.message.contains("401") && failure.message.contains("not this gateway's token"));
     });

@@ -22,6 +22,23 @@ app: new sessions go to generation 8
 }
 
 #[test]
+fn a_ramp_shows_its_share() {
+    let mut status = sample::status();
+    let service = &mut status.services[0];
+    service.active = Some(7);
+    service.generations[1].state = Lifecycle::Active;
+    (service.generations[0].state, service.generations[0].share) = (Lifecycle::Ready, Some(10));
+    let text = render(&status, false);
+    assert!(text.contains("app: new sessions go to generation 7, 10% of them to 8\n"), "{text}");
+    assert!(text.contains("\n          8  ready 10%  1h 0m"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= usize::from(WIDTH)), "{text}");
+    assert!(render(&status, true).contains("\x1b[36mready\x1b[0m 10%"));
+    status.services[0].generations[0].share = Some(0);
+    let text = render(&status, false);
+    assert!(text.contains("app: new sessions go to generation 7, forced ones to 8 as well\n"), "{text}");
+}
+
+#[test]
 fn no_service() {
     let mut status = sample::status();
     status.services.clear();

@@ -269,10 +269,10 @@ pub(super) mod as_text {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 
-    pub(super) mod optional {
+    pub(in super::super) mod optional {
         use super::*;
 
-        pub(in super::super) fn serialize<S: Serializer>(
+        pub(in crate::config::model) fn serialize<S: Serializer>(
             value: &Option<impl Display>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
@@ -282,7 +282,7 @@ pub(super) mod as_text {
             }
         }
 
-        pub(in super::super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+        pub(in crate::config::model) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
         where
             T: FromStr<Err: Display>,
             D: Deserializer<'de>,

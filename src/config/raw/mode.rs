@@ -15,6 +15,7 @@ const TCP: &[&str] = &[
     "generation",
     "balance",
     "slow_start",
+    "rollout",
     "maintenance",
     "ready",
     "health",

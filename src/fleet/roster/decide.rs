@@ -19,6 +19,8 @@ pub(super) struct Decision<'a> {
     pub(super) reopen: Option<GenerationNumber>,
     /// Starting or failed, to be given up.
     pub(super) abandon: Option<(GenerationNumber, &'static str)>,
+    /// Ready beside the active one, to be detached.
+    pub(super) abort: Option<(GenerationNumber, &'static str)>,
     /// These take weights, new backends and omissions over.
     pub(super) update: Vec<(GenerationNumber, &'a [model::Backend])>,
     /// The shorthand list to remember.
@@ -47,20 +49,34 @@ fn numbered<'a>(line: Option<&Line>, list: &'a [model::Backend]) -> Decision<'a>
         return decision;
     };
     let (active, pending) = (line.active(), line.pending());
+    let ready = line.ready();
+    decision.abort = ready.map(|ready| (ready.number, "its list is no longer in the file"));
     if let Some(active) = active.filter(|active| same_set(&active.listed(), list)) {
+        let why = "the file lists the active generation's backends";
         decision.update.push((active.number, list));
-        decision.abandon = pending.map(|pending| (pending.number, "the file lists the active generation's backends"));
+        decision.abandon = pending.map(|pending| (pending.number, why));
+        decision.abort = ready.map(|ready| (ready.number, why));
+    } else if let Some(ready) = ready.filter(|ready| same_set(&ready.listed(), list)) {
+        decision.update.push((ready.number, list));
+        decision.abandon = pending.map(|pending| (pending.number, "its list is no longer in the file"));
+        decision.abort = None;
     } else if let Some(pending) = pending.filter(|pending| same_set(&pending.identities(), list)) {
         decision.keep_starting = Some((pending.number, list));
     } else if let (Some(active), Some(listed)) = (active, &line.listed)
         && same_set(listed, list)
     {
-        decision.notes.push(format!(
-            "the list is unchanged since {active} was made active again, which therefore stays so; change the list to roll",
-            active = line.id(active.number)
-        ));
         // Weights and statuses are those of whichever generation has the list.
         let of_list = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.listed(), list));
+        let active = line.id(active.number);
+        decision.notes.push(match of_list.filter(|detached| detached.aborted) {
+            Some(aborted) => format!(
+                "the list is that of {}, whose ramp was aborted, and {active} stays active; change the list to roll",
+                line.id(aborted.number)
+            ),
+            None => format!(
+                "the list is unchanged since {active} was made active again, which therefore stays so; change the list to roll"
+            ),
+        });
         decision.update.extend(of_list.map(|detached| (detached.number, list)));
     } else if active.is_none()
         && let Some(detached) = newest(line, |g| g.state() == Lifecycle::Detached && same_set(&g.listed(), list))
@@ -112,6 +128,8 @@ fn explicit<'a>(line: Option<&Line>, generations: &'a [model::Generation]) -> De
             }
         }
     }
+    let is_gone = |ready: &&Generation| generations.iter().all(|listed| listed.number != ready.number);
+    decision.abort = line.ready().filter(is_gone).map(|ready| (ready.number, "the file no longer lists it"));
     choose(line, generations, served, next, &mut decision);
     decision
 }
@@ -164,14 +182,22 @@ fn choose<'a>(
     let listed = |generation: &Generation| generations.iter().any(|listed| listed.number == generation.number);
     let detached = |generation: &Generation| generation.state() == Lifecycle::Detached && listed(generation);
     match line.active() {
-        Some(active) if listed(active) => {}
+        Some(active) if listed(active) || line.ready().is_some_and(listed) => {
+            if let Some(aborted) = newest(line, |g| detached(g) && g.aborted && g.number > active.number) {
+                let id = line.id(aborted.number);
+                decision.notes.push(format!(
+                    "{id} stays detached: its ramp was aborted; to roll to its backends again, list them as id = {next}"
+                ));
+            }
+        }
         Some(active) => {
             let id = line.id(active.number);
-            if let Some(older) = newest(line, |g| detached(g) && g.number < active.number) {
+            if let Some(older) = newest(line, |g| detached(g) && !g.aborted && g.number < active.number) {
                 decision.reopen = Some(older.number);
-            } else if newest(line, detached).is_some() {
+            } else if newest(line, detached).is_some() || generations.iter().any(|listed| is_gone(line, active, listed))
+            {
                 decision.notes.push(format!(
-                    "{id} left the file and stays active: what the file lists was rolled back before; to roll to it again, list it as id = {next}"
+                    "{id} left the file and stays active: what the file lists was rolled back or aborted before; to roll to it again, list it as id = {next}"
                 ));
             } else {
                 decision.objections.push(format!(
@@ -179,7 +205,7 @@ fn choose<'a>(
                 ));
             }
         }
-        None => match newest(line, detached) {
+        None => match newest(line, |g| detached(g) && !g.aborted).or_else(|| newest(line, detached)) {
             Some(detached) => decision.reopen = Some(detached.number),
             None => decision
                 .objections
@@ -246,6 +272,14 @@ fn check_mode(line: &Line, service: &Service, decision: &mut Decision<'_>) {
             service.mode
         ));
     }
+}
+
+/// Whether a listed generation is a younger one than the active one, and over: a file that was right does not become wrong
+/// because what was rolled back or aborted retires.
+fn is_gone(line: &Line, active: &Generation, listed: &model::Generation) -> bool {
+    let is_past = || line.past.iter().any(|past| past.number == listed.number && past.spent);
+    let is_going = || line.generation(listed.number).is_some_and(|known| known.state() == Lifecycle::Retiring);
+    listed.number > active.number && (is_past() || is_going())
 }
 
 fn newest(line: &Line, chosen: impl Fn(&Generation) -> bool) -> Option<&Generation> {

@@ -1,5 +1,6 @@
 //! A generation on its way out: detached, empty or made to end, hook, gone. And what operators ask of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::generation::Generation;
@@ -202,6 +203,12 @@ impl Roster {
             return Err(Refusal::NotNow(format!("{service} is no longer in the file and takes no new sessions")));
         }
         let active = line.active().map(|active| active.number);
+        if let (None, Some(ready)) = (to, line.ready()) {
+            let ready = line.id(ready.number);
+            return Err(Refusal::NotNow(format!(
+                "{ready} is still ready beside the active generation: detach it, which aborts its ramp; or name the generation to roll back to"
+            )));
+        }
         let target = match to {
             Some(number) => {
                 let id = line.id(number);
@@ -209,7 +216,9 @@ impl Roster {
             }
             None => {
                 let older = |generation: &&Generation| {
-                    generation.state() == Lifecycle::Detached && active.is_none_or(|active| generation.number < active)
+                    generation.state() == Lifecycle::Detached
+                        && !generation.aborted
+                        && active.is_none_or(|active| generation.number < active)
                 };
                 line.generations.iter().rev().find(older).ok_or_else(|| {
                     Refusal::NotNow(format!("{service} has no older generation that is not retired; roll to a new one"))
@@ -220,7 +229,10 @@ impl Roster {
         match state {
             Lifecycle::Detached => {}
             Lifecycle::Active => return Err(Refusal::NotNow(format!("{id} is active already"))),
-            Lifecycle::Starting | Lifecycle::Ready | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed => {
+            Lifecycle::Ready => {
+                return Err(Refusal::NotNow(format!("{id} is ready: promote it, and it takes all new sessions")));
+            }
+            Lifecycle::Starting | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed => {
                 return Err(Refusal::NotNow(format!(
                     "{id} is {state}; only a detached generation can be rolled back to"
                 )));
@@ -240,8 +252,7 @@ impl Roster {
         let generation = &mut self.lines[line].generations[place];
         match generation.state() {
             Lifecycle::Ready => {
-                generation.detach(now, effects);
-                effects.tell(FleetEvent::Detached(id.clone()));
+                self.abort(line, id.number, "an operator detached it", now, effects);
                 Ok(())
             }
             Lifecycle::Detached => Ok(()),
@@ -292,9 +303,10 @@ impl Roster {
             Lifecycle::Active => Err(Refusal::NotNow(format!(
                 "{id} is active; roll to a new generation or roll back first, which detaches it"
             ))),
-            state @ (Lifecycle::Ready | Lifecycle::Retiring | Lifecycle::Retired) => {
-                Err(Refusal::NotNow(format!("{id} is {state}")))
+            Lifecycle::Ready => {
+                Err(Refusal::NotNow(format!("{id} takes a share of the new sessions; detach it first")))
             }
+            state @ (Lifecycle::Retiring | Lifecycle::Retired) => Err(Refusal::NotNow(format!("{id} is {state}"))),
         }
     }
 
@@ -302,11 +314,11 @@ impl Roster {
     pub(super) fn probe_active(&mut self, line: usize, effects: &mut Effects) {
         let attempt = self.next_attempt();
         let line = &mut self.lines[line];
-        let (Some(rules), Some(id)) = (line.rules.clone(), line.active().map(|active| line.id(active.number))) else {
-            return;
-        };
-        if let Some(generation) = line.generation_mut(id.number) {
-            generation.probe_joining(&id, attempt, rules, effects);
+        let Some(rules) = line.rules.clone() else { return };
+        let service = line.name.clone();
+        for generation in line.generations.iter_mut().filter(|generation| generation.takes_new()) {
+            let id = GenerationId { service: service.clone(), number: generation.number };
+            generation.probe_joining(&id, attempt, Arc::clone(&rules), effects);
         }
     }
 }

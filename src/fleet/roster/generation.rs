@@ -114,6 +114,11 @@ impl Line {
         serving.map(|generation| generation.view(rules, Work::Bound)).collect()
     }
 
+    /// The one that has a share of the new sessions beside the active one.
+    pub(super) fn ready(&self) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.state == Lifecycle::Ready)
+    }
+
     /// The one that is starting or failed to.
     pub(super) fn pending(&self) -> Option<&Generation> {
         self.generations.iter().find(|generation| !generation.served())
@@ -164,6 +169,8 @@ pub(super) struct Generation {
     /// It was the active one when the gateway started: until its counts are to be trusted, ids that nobody knows
     /// belong to it.
     pub(super) was_active: bool,
+    /// Its ramp ended before it was active: nothing makes it active but an operator who names it.
+    pub(super) aborted: bool,
     /// When it was detached: coarse milliseconds, before zero if a former process did it; and by the wall clock.
     pub(super) detached: Option<(i64, u64)>,
     /// The end was ordered; at this moment it retires whoever is inside.
@@ -221,6 +228,7 @@ impl Generation {
             ready_by: None,
             unsure_until: None,
             was_active: false,
+            aborted: false,
             detached: None,
             forced: None,
             hook_due: None,
@@ -262,6 +270,11 @@ impl Generation {
         self.forced.is_none() && self.unsure_until.is_some_and(|until| now.millis < until)
     }
 
+    /// Whether new sessions come to it.
+    pub(super) fn takes_new(&self) -> bool {
+        matches!(self.state, Lifecycle::Ready | Lifecycle::Active)
+    }
+
     /// As requests of a kind see it.
     pub(super) fn view(&self, rules: &Service, work: Work) -> GenerationView {
         GenerationView {
@@ -287,6 +300,7 @@ impl Generation {
         self.ending.withdraw();
         self.forced = None;
         self.detached = None;
+        self.aborted = false;
         self.go(Lifecycle::Active, now);
     }
 

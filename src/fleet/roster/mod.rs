@@ -19,8 +19,11 @@
 //! | a retired id | ignored with a note; with other backends, objected to |
 //! | an id that the file gave up before it served | may start again; one that an operator gave up is as a retired one |
 //! | the active id is missing, a new one is there | the active one stays so until the new one is |
+//! | `rollout` below 100, and a roll gets ready | it takes its share beside the active one; one that did before is aborted |
+//! | `rollout` is another share | at once; 100 promotes what is ready |
+//! | what is ready beside the active one is no longer listed, or the active one's list is back | its ramp is aborted |
 //! | the active id is missing, an older detached one is there | a rollback to the highest of them |
-//! | the active id is missing, nothing could replace it | objected to, or noted if the younger one that is there was rolled back |
+//! | the active id is missing, nothing could replace it | objected to, or noted if the younger one that is there was rolled back or aborted |
 //! | the starting or failed id is missing, or a higher one is new | given up: no hook, for it took nothing |
 //! | a service is missing | its active generation is detached, all drain and retire, its numbers stay known |
 //! | a service is back while it drains | the highest listed detached generation is active again; otherwise a roll |
@@ -30,6 +33,7 @@ mod decide;
 mod drain;
 mod generation;
 mod health;
+mod ramp;
 mod reload;
 mod restore;
 mod start;
@@ -200,6 +204,7 @@ impl Roster {
         match request {
             Request::Rollback { service, to } => self.rollback(&service, to, now, &mut effects)?,
             Request::Detach { generation } => self.detach(&generation, now, &mut effects)?,
+            Request::Promote { service, generation } => self.promote(&service, generation, now, &mut effects)?,
             Request::Retire { generation, now: at_once } => self.retire(&generation, at_once, now, &mut effects)?,
         }
         Ok(self.finish(effects, now))
@@ -230,9 +235,10 @@ impl Roster {
                 generation.was_active && generation.unsure_until.is_some() && generation.forced.is_none()
             });
             let unsure = unsure.map(|unsure| unsure.view(&rules, Work::Adopted));
+            let ready = line.ready().map(|ready| ready.view(&rules, Work::New));
             let serving = line.serving(&rules);
             let name = line.name.clone();
-            Some(ServiceView { name, rules, in_file: line.in_file, active, unsure, serving, queue })
+            Some(ServiceView { name, rules, in_file: line.in_file, active, ready, unsure, serving, queue })
         });
         let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
         let public = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::public);
@@ -286,8 +292,12 @@ impl Roster {
         Attempt(self.attempts)
     }
 
-    /// Makes `number` the active generation of its line; the one before is detached in the same step.
+    /// Makes `number` the active generation of its line; the one before is detached in the same step, and so is another
+    /// one that had a share beside it.
     fn activate(&mut self, line: usize, number: GenerationNumber, now: Moment, effects: &mut Effects) {
+        if let Some(ready) = self.lines[line].ready().map(|ready| ready.number).filter(|ready| *ready != number) {
+            self.abort(line, ready, "another generation takes the new sessions", now, effects);
+        }
         let line = &mut self.lines[line];
         let former = line.active().map(|generation| generation.number);
         if let Some(former) = former.and_then(|number| line.generation_mut(number)) {
@@ -308,7 +318,7 @@ impl Roster {
             }
             Lifecycle::Ready => {
                 generation.go(Lifecycle::Active, now);
-                FleetEvent::Rolled { active: id, former }
+                FleetEvent::Promoted { active: id, former }
             }
             state @ (Lifecycle::Active | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed) => {
                 debug_assert!(false, "{id} cannot become active while {state}");

@@ -48,9 +48,13 @@ impl Roster {
             effects.publish = true;
             self.lines.len() - 1
         });
+        let former_share = self.lines[line].rules.as_ref().map(|rules| rules.rollout);
         let restart = self.take_rules(line, service, effects);
         if let Some((number, why)) = decision.abandon {
             self.abandon(line, number, why, now, effects);
+        }
+        if let Some((number, why)) = decision.abort {
+            self.abort(line, number, why, now, effects);
         }
         for (number, backends) in &decision.update {
             self.resize(line, *number, backends, now, effects);
@@ -68,6 +72,7 @@ impl Roster {
         if let Some((number, backends)) = decision.keep_starting {
             self.keep_starting(line, number, backends, restart, now, effects);
         }
+        self.follow_rollout(line, former_share, now, effects);
         // Backends of a detached generation are asked when a rollback needs them.
         self.probe_active(line, effects);
         let line = &mut self.lines[line];
@@ -105,7 +110,13 @@ impl Roster {
         line.lifetimes.set(&service.session);
         self.health_rules_changed(index, &former, effects);
         let line = &mut self.lines[index];
-        let unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
+        let mut unplanned = Service { plan: service.plan.clone(), ..(*former).clone() };
+        if let (Some(recorded), Some(force)) = (&mut unplanned.force, &service.force)
+            && recorded.secret.reveal().is_none()
+        {
+            // The record keeps no secret: that there is one now is no change.
+            recorded.secret = force.secret.clone();
+        }
         if unplanned != **service {
             effects.publish = true;
             effects.tell(FleetEvent::RulesChanged(line.name.clone()));
@@ -145,7 +156,7 @@ impl Roster {
         let (id, lifetimes) = (line.id(number), Arc::clone(&line.lifetimes));
         let is_ordered = line.rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
         let Some(generation) = line.generation_mut(number) else { return };
-        let is_active = generation.state() == Lifecycle::Active;
+        let takes_new = generation.takes_new();
         let (mut joined, mut drained, mut changed) = (0, 0, false);
         let mut statuses = Statuses::default();
         for seat in &mut generation.seats {
@@ -156,7 +167,7 @@ impl Roster {
                 (_, Some(listed)) if listed.intent != seat.intent => statuses.note(listed),
                 _ => {}
             }
-            changed |= seat.take(listed, is_active.then_some(now.millis));
+            changed |= seat.take(listed, takes_new.then_some(now.millis));
             if seat.intent != Intent::Up && seat.probing {
                 seat.probing = false;
                 effects.stop.push(seat.backend.slot);
@@ -231,6 +242,9 @@ impl Roster {
         if let Some(pending) = self.lines[line].pending().map(|pending| pending.number) {
             self.abandon(line, pending, "its service left the file", now, effects);
         }
+        if let Some(ready) = self.lines[line].ready().map(|ready| ready.number) {
+            self.abort(line, ready, "its service left the file", now, effects);
+        }
         let line = &mut self.lines[line];
         let id = line.active().map(|active| line.id(active.number));
         if let Some(generation) = id.as_ref().and_then(|id| line.generation_mut(id.number)) {
@@ -271,8 +285,8 @@ impl Statuses {
 
 impl Seat {
     /// Takes over what the file says, or that it says nothing any more; true when that is something else than before.
-    /// `active_at` is the present moment (coarse milliseconds) while the generation is active: then whoever comes back
-    /// grows into its share.
+    /// `active_at` is the present moment (coarse milliseconds) while the generation takes new sessions: then whoever comes
+    /// back grows into its share.
     fn take(&mut self, listed: Option<&model::Backend>, active_at: Option<u64>) -> bool {
         let (intent, weight) = listed.map_or((Intent::Drain, self.weight), |listed| (listed.intent, listed.weight));
         let is_back = intent == Intent::Up && self.intent != Intent::Up;

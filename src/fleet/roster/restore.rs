@@ -80,6 +80,7 @@ impl Roster {
     fn restore_generation(&self, line: &Line, record: &GenerationRecord, now: Moment) -> Generation {
         let state = match record.state {
             StateRecord::Starting => Lifecycle::Starting,
+            StateRecord::Ready => Lifecycle::Ready,
             StateRecord::Active => Lifecycle::Active,
             StateRecord::Detached => Lifecycle::Detached,
             StateRecord::Retiring => Lifecycle::Retiring,
@@ -87,6 +88,7 @@ impl Roster {
         };
         let mut generation = Generation::new(record.number, state, record.since_ms, &self.bell, &line.queue);
         generation.started_hook = record.started_hook;
+        generation.aborted = record.aborted;
         let id = line.id(record.number);
         for backend in &record.backends {
             let seat = NewSeat {
@@ -104,7 +106,8 @@ impl Roster {
             };
             generation.seat(&self.fittings(), &id, &line.lifetimes, seat);
         }
-        let served_sessions = line.idle_timeout_ms > 0 && matches!(state, Lifecycle::Active | Lifecycle::Detached);
+        let served = matches!(state, Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached);
+        let served_sessions = line.idle_timeout_ms > 0 && served;
         generation.unsure_until = served_sessions.then(|| now.millis.saturating_add(line.idle_timeout_ms));
         generation.was_active = state == Lifecycle::Active;
         match state {
@@ -142,8 +145,8 @@ impl Roster {
 fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
     let state = match generation.state() {
         Lifecycle::Starting => StateRecord::Starting,
-        // Ready becomes active in the step in which it is reached.
-        Lifecycle::Ready | Lifecycle::Active => StateRecord::Active,
+        Lifecycle::Ready => StateRecord::Ready,
+        Lifecycle::Active => StateRecord::Active,
         Lifecycle::Detached => StateRecord::Detached,
         Lifecycle::Retiring | Lifecycle::Retired => StateRecord::Retiring,
         Lifecycle::Failed => StateRecord::Failed,
@@ -166,6 +169,7 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         since_ms: generation.since.min(now.wall),
         detached_ms: generation.detached.map(|(_, wall)| wall),
         started_hook: generation.started_hook,
+        aborted: generation.aborted,
         backends: backends.collect(),
     }
 }

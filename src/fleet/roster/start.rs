@@ -94,30 +94,30 @@ impl Roster {
         effects: &mut Effects,
     ) {
         let Some((line, generation)) = self.attempted(id, attempt) else { return };
-        let is_active = generation.state() == Lifecycle::Active;
+        let takes_new = generation.takes_new();
         let slow_start = self.lines[line].rules.as_ref().and_then(|rules| rules.slow_start);
         let Some(generation) = self.lines[line].generation_mut(id.number) else { return };
-        if is_active {
+        if takes_new {
             generation.forget_growth(slow_start, now);
         }
         let Some(seat) = generation.seat_at(slot).filter(|seat| seat.probing) else { return };
         (seat.probing, seat.ready) = (false, true);
         let name = seat.backend.name.clone();
-        if is_active {
+        if takes_new {
             seat.grows_since = Some(now.millis);
         }
         match generation.state() {
             Lifecycle::Starting => {
                 if generation.seats.iter().all(|seat| seat.ready || seat.intent != Intent::Up) {
                     generation.why = None;
-                    self.activate(line, id.number, now, effects);
+                    self.became_ready(line, id.number, now, effects);
                 }
             }
-            Lifecycle::Active => {
+            Lifecycle::Ready | Lifecycle::Active => {
                 effects.publish = true;
                 effects.tell(FleetEvent::Joined { generation: id.clone(), backend: name });
             }
-            Lifecycle::Ready | Lifecycle::Detached | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed => {}
+            Lifecycle::Detached | Lifecycle::Retiring | Lifecycle::Retired | Lifecycle::Failed => {}
         }
     }
 

@@ -50,6 +50,8 @@ pub struct GenerationStatus {
     pub number: GenerationNumber,
     /// What it is doing.
     pub state: Lifecycle,
+    /// Of a hundred new sessions, those that it gets while it is ready beside the active one; `None` in other states.
+    pub share: Option<u8>,
     /// Since when.
     pub since: Timestamp,
     /// Whether its counts are not to be trusted: it was there before a start that could not recover the bindings.
@@ -135,7 +137,9 @@ fn service(line: &Line, now: Moment) -> ServiceStatus {
         .iter()
         .map(|generation| {
             let ends = generation.forced.or_else(|| super::drain::drain_due(drain_timeout, generation));
-            generation_status(generation, ends, now)
+            let share = line.rules.as_ref().map(|rules| rules.rollout);
+            let share = share.filter(|_| generation.state() == Lifecycle::Ready);
+            GenerationStatus { share, ..generation_status(generation, ends, now) }
         })
         .collect();
     ServiceStatus {
@@ -183,6 +187,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
     GenerationStatus {
         number: generation.number,
         state: generation.state(),
+        share: None,
         since: timestamp(generation.since),
         unsure: generation.is_unsure(now),
         unsure_for_ms: generation

@@ -2,6 +2,7 @@
 
 mod answers;
 mod health;
+mod ramps;
 mod random;
 mod rules;
 mod statuses;
@@ -70,6 +71,8 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         asset_fallback: Vec::new(),
         respond: crate::config::model::Respond::Forward,
         waiting: crate::config::model::Waiting::default(),
+        rollout: 100,
+        force: None,
         ready: ReadyCheck { path: None, timeout: Duration::from_secs(60), interval: Duration::from_millis(10) },
         health: None,
         ejection: Some(crate::config::defaults::ejection()),

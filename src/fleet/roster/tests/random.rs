@@ -14,7 +14,7 @@ use crate::fleet::intent::Work;
 #[derive(Clone, Debug)]
 enum Step {
     /// The file becomes this one.
-    Load(Vec<(u8, Plan)>),
+    Load(Vec<(u8, Plan)>, u8),
     /// SIGHUP with the file as it is.
     Again,
     /// Some backend that is asked says yes, or all do.
@@ -22,10 +22,11 @@ enum Step {
     AllReady,
     StartingHook(bool),
     RetiredHook(bool),
-    /// A session opens, or ends.
-    Enter(u8),
+    /// A session opens, on the active generation or on the one that is ready beside it; or ends.
+    Enter(u8, bool),
     Leave(prop::sample::Index),
     Rollback(u8, Option<u64>),
+    Promote(u8, Option<u64>),
     Detach(u8, u64),
     Retire(u8, u64, bool),
     Advance(u64),
@@ -58,18 +59,25 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
+/// Half of the time there is no ramp.
+fn share() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(100), prop::sample::select(vec![0, 10, 50])]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        4 => prop::collection::btree_map(0..2u8, plan(), 0..3).prop_map(|file| Step::Load(file.into_iter().collect())),
+        4 => (prop::collection::btree_map(0..2u8, plan(), 0..3), share())
+            .prop_map(|(file, share)| Step::Load(file.into_iter().collect(), share)),
         1 => Just(Step::Again),
         4 => index().prop_map(Step::Ready),
         4 => Just(Step::AllReady),
         2 => any::<bool>().prop_map(Step::StartingHook),
         2 => any::<bool>().prop_map(Step::RetiredHook),
-        4 => (0..2u8).prop_map(Step::Enter),
+        4 => (0..2u8, any::<bool>()).prop_map(|(service, ready)| Step::Enter(service, ready)),
         3 => index().prop_map(Step::Leave),
         2 => (0..2u8, prop::option::of(1..9u64)).prop_map(|(service, to)| Step::Rollback(service, to)),
+        2 => (0..2u8, prop::option::weighted(0.2, 1..9u64)).prop_map(|(service, only)| Step::Promote(service, only)),
         1 => (0..2u8, 1..9u64).prop_map(|(service, number)| Step::Detach(service, number)),
         1 => (0..2u8, 1..9u64, any::<bool>()).prop_map(|(service, number, now)| Step::Retire(service, number, now)),
         2 => (1..100u64).prop_map(Step::Advance),
@@ -83,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
 const NAMES: [&str; 2] = ["one", "other"];
 
 /// The first service has hooks, the second a drain deadline.
-fn file(services: &[(u8, Plan)]) -> Model {
+fn file(services: &[(u8, Plan)], share: u8) -> Model {
     let services = services.iter().map(|(index, plan)| {
         let mut service = service(NAMES[usize::from(*index)], plan.clone());
         if *index == 0 {
@@ -91,7 +99,7 @@ fn file(services: &[(u8, Plan)]) -> Model {
         } else {
             service.drain_timeout = Some(Duration::from_secs(50));
         }
-        service.max_generations = 4;
+        (service.max_generations, service.rollout) = (4, share);
         service.health = Some(crate::config::defaults::health());
         service
     });
@@ -107,17 +115,20 @@ struct World {
     /// Numbers that were active and are gone.
     gone: BTreeSet<(String, u64)>,
     served: BTreeSet<(String, u64)>,
+    /// Those whose ramp was aborted.
+    aborted: BTreeSet<(String, u64)>,
 }
 
 impl World {
     fn new() -> Self {
         Self {
             stage: Stage::new(),
-            file: file(&[]),
+            file: file(&[], 100),
             leases: Vec::new(),
             states: BTreeMap::new(),
             gone: BTreeSet::new(),
             served: BTreeSet::new(),
+            aborted: BTreeSet::new(),
         }
     }
 
@@ -131,9 +142,10 @@ impl World {
     fn step(&mut self, step: Step) {
         let actives = self.actives();
         let mut allow_lost = Vec::new();
+        let mut named = None;
         match step {
-            Step::Load(services) => {
-                let new = file(&services);
+            Step::Load(services, share) => {
+                let new = file(&services, share);
                 if self.stage.roster.examine(&new).is_err() {
                     let states = self.states_now();
                     assert_eq!(states, self.states, "an objection changes nothing");
@@ -174,12 +186,25 @@ impl World {
                     });
                 }
             }
-            Step::Enter(service) => {
+            Step::Enter(service, to_ready) => {
                 let name = NAMES[usize::from(service)];
-                if let Some(number) = self.stage.active(name) {
-                    let lease = self.stage.enter(name).expect("the published active generation admits");
-                    self.leases.push((id(name, number), lease));
+                let seen = self.stage.view.services.iter().find(|seen| seen.name.as_str() == name);
+                let taken = seen.and_then(|seen| if to_ready { seen.ready.as_ref() } else { seen.active.as_ref() });
+                if let Some(taken) = taken {
+                    let lease = taken.gate.enter().expect("a published generation that takes new sessions admits");
+                    self.leases.push((id(name, taken.number.0), lease));
                 }
+            }
+            Step::Promote(service, only) => {
+                let name = NAMES[usize::from(service)];
+                let generation = only.map(GenerationNumber);
+                let request = Request::Promote { service: ServiceName::new(name), generation };
+                let ready = |state: &Lifecycle| *state == Lifecycle::Ready;
+                let before = self.states.iter().find(|((other, _), state)| other == name && ready(state));
+                let before = before.map(|((_, number), _)| *number);
+                let granted = self.stage.request(request).is_ok();
+                assert_eq!(granted, before.is_some_and(|ready| only.is_none_or(|only| only == ready)));
+                assert!(!granted || self.stage.active(name) == before, "what was ready is active");
             }
             Step::Leave(index) => {
                 if !self.leases.is_empty() {
@@ -188,6 +213,7 @@ impl World {
                 }
             }
             Step::Rollback(service, to) => {
+                named = to.map(|to| (NAMES[usize::from(service)].to_owned(), to));
                 let service = ServiceName::new(NAMES[usize::from(service)]);
                 let _ = self.stage.request(Request::Rollback { service, to: to.map(GenerationNumber) });
             }
@@ -226,8 +252,13 @@ impl World {
                 self.leases.clear();
                 let record = self.stage.roster.record().clone();
                 self.stage = Stage::restored(Some(record));
+                let stood = |state: &Lifecycle| matches!(state, Lifecycle::Active | Lifecycle::Ready);
+                let standing = |states: &BTreeMap<(String, u64), Lifecycle>| -> Vec<_> {
+                    states.iter().filter(|(_, state)| stood(state)).map(|(key, state)| (key.clone(), *state)).collect()
+                };
+                assert_eq!(standing(&self.states_now()), standing(&self.states), "a ramp stands where it stood");
                 if self.stage.roster.examine(&self.file).is_err() {
-                    self.file = file(&[]);
+                    self.file = file(&[], 100);
                     allow_lost = NAMES.to_vec();
                 }
                 let named = self.file.services.iter().map(|service| service.name.as_str().to_owned());
@@ -237,6 +268,35 @@ impl World {
             }
         }
         self.check(&actives, &allow_lost);
+        self.check_aborted(named.as_ref());
+    }
+
+    /// A ramp that was aborted is over: only an operator who names its generation makes it active; or the file does, of
+    /// a service that has nothing else.
+    fn check_aborted(&mut self, named: Option<&(String, u64)>) {
+        for line in &self.stage.roster.lines {
+            for generation in &line.generations {
+                let key = (line.name.as_str().to_owned(), generation.number.0);
+                assert!(
+                    generation.state() != Lifecycle::Ready || !self.aborted.contains(&key),
+                    "{key:?} is ready again"
+                );
+                if generation.state() == Lifecycle::Active && self.aborted.remove(&key) {
+                    let others = line.generations.iter().filter(|other| other.state() == Lifecycle::Detached);
+                    let file = self.file.services.iter().find(|service| service.name == line.name);
+                    let is_listed = |number| match file.map(|service| &service.plan) {
+                        Some(Plan::Explicit(list)) => list.iter().any(|listed| listed.number == number),
+                        _ => false,
+                    };
+                    let mut proven = others.filter(|other| !other.aborted && is_listed(other.number));
+                    assert!(named == Some(&key) || proven.next().is_none(), "{key:?} is active: {line:?}");
+                }
+                if generation.aborted {
+                    assert!(matches!(generation.state(), Lifecycle::Detached | Lifecycle::Retiring), "{key:?}");
+                    self.aborted.insert(key);
+                }
+            }
+        }
     }
 
     /// A reload of the same file may start again what failed or was given up; one more has no effect at all.
@@ -260,7 +320,10 @@ impl World {
             let count = |state: Lifecycle| line.generations.iter().filter(|g| g.state() == state).count();
             assert!(count(Lifecycle::Active) <= 1, "two active: {}", self.stage.states(name));
             assert!(count(Lifecycle::Starting) + count(Lifecycle::Failed) <= 1, "{}", self.stage.states(name));
-            assert_eq!(count(Lifecycle::Retired) + count(Lifecycle::Ready), 0);
+            assert_eq!(count(Lifecycle::Retired), 0);
+            assert!(count(Lifecycle::Ready) <= count(Lifecycle::Active), "{}", self.stage.states(name));
+            let ramps = line.rules.as_ref().is_some_and(|rules| rules.rollout < 100);
+            assert!(count(Lifecycle::Ready) == 0 || ramps, "{}", self.stage.states(name));
             assert!(line.generations.is_sorted_by_key(|generation| generation.number));
             assert!(line.generations.iter().all(|generation| generation.number < line.next));
             for generation in &line.generations {
@@ -273,7 +336,7 @@ impl World {
                     let at = self.stage.slots.get(seat.backend.slot).expect("a living generation keeps its slots");
                     assert!(Arc::ptr_eq(&at, &seat.backend));
                 }
-                if generation.state() == Lifecycle::Active {
+                if matches!(generation.state(), Lifecycle::Ready | Lifecycle::Active) {
                     let takes = !generation.placements(Work::New).is_empty();
                     // But for what the operator said, or asks for again.
                     let is_set = |seat: &Seat| seat.listed && (seat.intent != Intent::Up || seat.probing);
@@ -281,7 +344,9 @@ impl World {
                     assert_eq!(generation.heeded, generation.heed(), "what was told is so");
                     // What is published does not go to who is unfit while somebody is fit.
                     let seen = self.stage.view.services.iter().find(|seen| seen.name == line.name).unwrap();
-                    for placement in seen.active.as_ref().unwrap().placements.list() {
+                    let is_active = generation.state() == Lifecycle::Active;
+                    let seen = if is_active { &seen.active } else { &seen.ready };
+                    for placement in seen.as_ref().unwrap().placements.list() {
                         let seat = generation.seats.iter().find(|seat| seat.backend.slot == placement.backend.slot);
                         let is_fit = seat.unwrap().condition().is_fit(Heed::All);
                         assert!(is_fit || generation.heeded != Heed::All || !seat.unwrap().listed);
@@ -297,6 +362,9 @@ impl World {
             }
             // What is published is what is.
             assert_eq!(self.stage.active(name), line.active().map(|active| active.number.0));
+            let seen = self.stage.view.services.iter().find(|seen| seen.name == line.name);
+            let ready = seen.and_then(|seen| seen.ready.as_ref()).map(|ready| ready.number);
+            assert_eq!(ready, line.ready().map(|ready| ready.number));
         }
         for (name, number) in former_actives {
             let still = states.iter().any(|((other, _), state)| other == name && *state == Lifecycle::Active);
@@ -304,7 +372,7 @@ impl World {
         }
         for (key, state) in &states {
             assert!(!self.gone.contains(key), "{key:?} is used a second time");
-            if matches!(state, Lifecycle::Active | Lifecycle::Detached | Lifecycle::Retiring) {
+            if !matches!(state, Lifecycle::Starting | Lifecycle::Failed) {
                 self.served.insert(key.clone());
             }
         }
@@ -339,7 +407,8 @@ proptest! {
             for (generation, _) in &world.leases {
                 let (line, place) = world.stage.roster.find(generation).expect("a generation with a session lives");
                 let state = world.stage.roster.lines[line].generations[place].state();
-                prop_assert!(matches!(state, Lifecycle::Active | Lifecycle::Detached), "{generation} is {state}");
+                let lives = matches!(state, Lifecycle::Ready | Lifecycle::Active | Lifecycle::Detached);
+                prop_assert!(lives, "{generation} is {state}");
             }
         }
     }
