@@ -380,14 +380,16 @@ impl Generation {
     /// goes on: a service does not stop because all its backends were renamed at once. What the operator set to drain or
     /// down stays out, even if nothing is left. What is not fit stays out while something is.
     pub(super) fn placements(&self, work: Work) -> Vec<Placement> {
+        // Whom it cannot serve, the active generation does.
+        let is_beside = self.state == Lifecycle::Ready && work == Work::New;
         let chosen = |may: &dyn Fn(&Seat, Heed) -> bool| {
             let wanted = self.seats.iter().filter(|seat| may(seat, Heed::Nothing));
-            let heed = Heed::of(wanted.map(Seat::condition));
+            let heed = if is_beside { Heed::All } else { Heed::of(wanted.map(Seat::condition)) };
             let place = |seat: &Seat| Placement::new(Arc::clone(&seat.backend), seat.weight, seat.grows_since);
             self.seats.iter().filter(|seat| may(seat, heed)).map(place).collect::<Vec<_>>()
         };
         let up = chosen(&|seat, heed| may_take(self.state, seat.condition(), heed, seat.intent, work));
-        if !up.is_empty() || self.seats.iter().all(|seat| seat.intent != Intent::Up) {
+        if !up.is_empty() || is_beside || self.seats.iter().all(|seat| seat.intent != Intent::Up) {
             return up;
         }
         chosen(&|seat, heed| !seat.listed && may_take(self.state, seat.condition(), heed, Intent::Up, work))

@@ -193,8 +193,12 @@ impl Generation {
         }
     }
 
-    /// How much of what is known of its backends decides about new sessions; see [`Heed::of`].
+    /// How much of what is known of its backends decides about new sessions; see [`Heed::of`]. All of it in one that has a
+    /// share beside the active generation: its new sessions go there when none of its backends is able to serve.
     pub(super) fn heed(&self) -> Heed {
+        if self.state() == Lifecycle::Ready {
+            return Heed::All;
+        }
         let may = |seat: &&Seat| may_take(self.state(), seat.condition(), Heed::Nothing, seat.intent, Work::New);
         Heed::of(self.seats.iter().filter(may).map(Seat::condition))
     }
@@ -210,7 +214,7 @@ impl Generation {
         if !self.is_checked() {
             return;
         }
-        let is_active = self.state() == Lifecycle::Active;
+        let takes_new = self.takes_new();
         self.forget_growth(slow_start, now);
         let (mut risen, mut fallen) = (Those::default(), Those::default());
         for seat in self.seats.iter_mut().filter(|seat| seat.is_meant()) {
@@ -226,7 +230,7 @@ impl Generation {
             match (former, finding.health) {
                 (_, Health::Down) => fallen.note(seat, &finding.why),
                 (Health::Down, Health::Up) => {
-                    seat.grows_since = is_active.then_some(now.millis);
+                    seat.grows_since = takes_new.then_some(now.millis);
                     risen.note(seat, &finding.why);
                 }
                 // Nothing that anybody would see: it took new sessions already.
@@ -242,8 +246,10 @@ impl Generation {
     fn eject_erring(&mut self, id: &GenerationId, rules: Option<&Ejection>, now: Moment, effects: &mut Effects) {
         let may = |seat: &Seat| may_take(Lifecycle::Active, seat.condition(), Heed::Nothing, seat.intent, Work::New);
         // Where nobody else could take its place, and in a generation that takes nothing new, it would mean nothing.
-        let has_choice =
-            self.state() == Lifecycle::Active && self.seats.iter().filter(|seat| may(seat)).nth(1).is_some();
+        let has_choice = match self.state() {
+            Lifecycle::Active => self.seats.iter().filter(|seat| may(seat)).nth(1).is_some(),
+            state => state == Lifecycle::Ready,
+        };
         let mut ejected = Those::default();
         for seat in &mut self.seats {
             let Some((failures, last)) = seat.backend.conduct.excess() else { continue };
@@ -270,20 +276,20 @@ impl Generation {
         if self.readmits_at.is_none_or(|first| first > now.millis) {
             return;
         }
-        let is_active = self.state() == Lifecycle::Active;
+        let takes_new = self.takes_new();
         self.forget_growth(slow_start, now);
         let mut readmitted = Those::default();
         for seat in &mut self.seats {
             if seat.vitals.ejections.readmit(now.millis) {
                 // What failed on its bound sessions meanwhile does not count: it is tried anew.
                 seat.backend.conduct.forget();
-                seat.grows_since = is_active.then_some(now.millis);
+                seat.grows_since = takes_new.then_some(now.millis);
                 readmitted.note(seat, "");
             }
         }
         self.readmits_at = self.seats.iter().filter_map(|seat| seat.vitals.ejections.until()).min();
         effects.publish = true;
-        if is_active {
+        if takes_new {
             readmitted.tell(id, HealthKind::Readmitted, effects);
         }
     }

@@ -240,3 +240,28 @@ fn a_restart_knows_nothing_of_health_and_changes_no_rule() {
     assert!(stage.told.is_empty(), "{:?}", stage.told);
     assert_eq!((stage.ports(), stage.checked_ports()), (vec![1, 2], vec![1, 2]));
 }
+
+#[test]
+fn a_ready_generation_without_a_healthy_backend_takes_nobody() {
+    let file = |generations: &[(u64, &[u16])]| {
+        let service = Service { health: check(), rollout: 50, ..service("app", explicit(generations)) };
+        model(vec![service])
+    };
+    let mut stage = Stage::new();
+    stage.roll(file(&[(1, &[1])]));
+    stage.roll(file(&[(1, &[1]), (2, &[2])]));
+    assert_eq!(stage.states("app"), "1 active, 2 ready");
+    let counts = |stage: &Stage| {
+        let seen = &stage.view.services[0];
+        [&seen.active, &seen.ready].map(|one| one.as_ref().expect("it is there").placements.list().len())
+    };
+    assert_eq!(counts(&stage), [1, 1]);
+    stage.found(&[(2, Health::Down)]);
+    assert_eq!(counts(&stage), [1, 0]);
+    assert_eq!(stage.view.services[0].drawn(|| 0).expect("one is active").number, GenerationNumber(1));
+    // The last backend of the active one stays, whatever is known of it.
+    stage.found(&[(1, Health::Down)]);
+    assert_eq!(counts(&stage), [1, 0]);
+    stage.found(&[(2, Health::Up)]);
+    assert_eq!(counts(&stage), [1, 1]);
+}

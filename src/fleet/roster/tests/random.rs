@@ -340,7 +340,8 @@ impl World {
                     let takes = !generation.placements(Work::New).is_empty();
                     // But for what the operator said, or asks for again.
                     let is_set = |seat: &Seat| seat.listed && (seat.intent != Intent::Up || seat.probing);
-                    assert!(takes || generation.seats.iter().any(is_set), "an active generation takes sessions");
+                    let is_ready = generation.state() == Lifecycle::Ready;
+                    assert!(is_ready || takes || generation.seats.iter().any(is_set), "an active one takes sessions");
                     assert_eq!(generation.heeded, generation.heed(), "what was told is so");
                     // What is published does not go to who is unfit while somebody is fit.
                     let seen = self.stage.view.services.iter().find(|seen| seen.name == line.name).unwrap();
