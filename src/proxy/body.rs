@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use crate::edge::client::Client;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::grpc;
 use crate::proxy::interim::Interim;
 use crate::proxy::reply::Refusal;
 use crate::upstream::sender::{self, Answer, Sender};
@@ -377,7 +378,7 @@ impl Body for ResponseBody {
             Source::Backend { incoming, ended, .. } => {
                 if exchange.must_end() {
                     exchange.fail("the generation's drain deadline has passed");
-                    if let Some(word) = exchange.last_word(Refusal::Ended.reason()) {
+                    if let Some(word) = grpc::last_word(exchange, Refusal::Ended.reason()) {
                         this.source = Source::Empty;
                         return Poll::Ready(Some(Ok(Frame::trailers(word))));
                     }
@@ -396,7 +397,7 @@ impl Body for ResponseBody {
                         exchange.fail("the backend broke its response off");
                         exchange.backend_broke_off();
                         if !error.is_word_of_backend()
-                            && let Some(word) = exchange.last_word(Refusal::Broken.reason())
+                            && let Some(word) = grpc::last_word(exchange, Refusal::Broken.reason())
                         {
                             this.source = Source::Empty;
                             return Poll::Ready(Some(Ok(Frame::trailers(word))));

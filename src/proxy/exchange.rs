@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use crate::clock;
 use crate::config::model::IdPlace;
@@ -172,13 +172,6 @@ impl Exchange {
     /// The kind of a call of gRPC; `None` for every other request.
     pub fn call(&self) -> Option<&HeaderValue> {
         self.seen.call.as_ref()
-    }
-
-    /// The fields that tell the caller of gRPC that the answer, whose head it has, has failed; `None` where the request
-    /// is no such call, or the client does not read trailers.
-    pub fn last_word(&self, message: &str) -> Option<HeaderMap> {
-        let is_answered = self.status == Some(StatusCode::OK) && self.connection.is_stream();
-        self.call().filter(|_| is_answered).map(|_| grpc::status(grpc::Code::Unavailable, message))
     }
 
     /// Whether the head of an answer is all that the client wants.

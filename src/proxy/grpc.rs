@@ -75,6 +75,12 @@ pub fn refuse(refusal: Refusal, exchange: Box<Exchange>) -> Response<ResponseBod
     response
 }
 
+/// The trailers that tell the caller, who has the head of the answer, that the rest of it does not come; `None` where the
+/// request is no call, or the client reads no trailers.
+pub fn last_word(exchange: &Exchange, message: &str) -> Option<HeaderMap> {
+    exchange.call().filter(|_| exchange.connection.is_stream()).map(|_| status(Code::Unavailable, message))
+}
+
 /// The fields by which a call ends, in a head or as trailers.
 pub fn status(code: Code, message: &str) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(2);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, Version};
 
@@ -9,7 +10,7 @@ use tokio::sync::Barrier;
 
 use crate::support::h2c::{fields, head};
 use crate::support::http2::{request, whole};
-use crate::support::{App, Call, File, Gateway, H2c, Http2, Service, Wire, eventually, within};
+use crate::support::{App, Call, File, Gateway, H2c, Http2, Service, Status, Wire, eventually, within};
 use crate::{before, service};
 
 #[tokio::test]
@@ -258,6 +259,29 @@ fn at(name: &str, backend: SocketAddr, ready: &str) -> Service {
         .set("protocol", "\"h2c\"")
         .set("ready", format!("{{ {ready}interval = \"20ms\", timeout = \"1s\" }}"))
         .backends([backend])
+}
+
+#[tokio::test]
+async fn health_is_asked_in_the_same_protocol() {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let well = Arc::clone(&is_well);
+    let backend = H2c::start(move |mut call: Call| {
+        let word = if well.load(Ordering::SeqCst) { "all is well" } else { "all is lost" };
+        async move { call.reply(200, &[], word.as_bytes()).await }
+    })
+    .await;
+    let check = "{ path = \"/live\", body = \"well\", interval = \"30ms\", timeout = \"30s\" }";
+    let gateway = Gateway::ready(File::new([service(&backend).set("health", check)])).await;
+    let known = async |health: &str| {
+        let is = |status: &Status| status.generation("app", 1).is_some_and(|one| one.backends[0].health == health);
+        gateway.until(&format!("it is {health}"), is).await
+    };
+    known("up").await;
+    assert_eq!(backend.heard()[0].headers["user-agent"], "tidegate-health");
+    is_well.store(false, Ordering::SeqCst);
+    let status = known("down").await;
+    let why = status.generation("app", 1).unwrap().backends[0].health_reason.clone().unwrap();
+    assert!(why.contains("\"well\" is not in what GET /live answered"), "{why}");
 }
 
 #[tokio::test]
