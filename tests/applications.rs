@@ -15,6 +15,8 @@ mod curl;
 mod driver;
 #[path = "applications/express.rs"]
 mod express;
+#[path = "applications/grpc.rs"]
+mod grpc;
 #[path = "applications/jupyter.rs"]
 mod jupyter;
 #[path = "applications/mcp.rs"]

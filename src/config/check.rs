@@ -294,6 +294,7 @@ fn service(
         force,
         strip_prefix,
         host: or(&raw.host, default.host),
+        protocol: or(&raw.protocol, default.protocol),
         session,
         maintenance: maintenance::maintenance(&raw.maintenance, faults),
         ready,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Ejection, Gateway, HashMethod, HealthCheck, HostRule,
-    IssuedCookie, Maintenance, Mode, OnLost, Plan, ReadyCheck, Respond, SameSite, Secure, Service, SessionRules,
-    StatePlace, StateSync, StatusRange, WHOLE, Waiting,
+    IssuedCookie, Maintenance, Mode, OnLost, Plan, Protocol, ReadyCheck, Respond, SameSite, Secure, Service,
+    SessionRules, StatePlace, StateSync, StatusRange, WHOLE, Waiting,
 };
 use crate::ids::ServiceName;
 
@@ -62,6 +62,7 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         path: "/".to_owned(),
         strip_prefix: None,
         host: HostRule::Pass,
+        protocol: Protocol::Http1,
         plan,
         maintenance: maintenance(),
         balance: Balance::RandomTwo,

@@ -172,6 +172,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         path,
         strip_prefix,
         host: host_rule,
+        protocol,
         session,
         plan: old_plan,
         maintenance,
@@ -212,6 +213,7 @@ fn service(changes: &mut Changes, old: &Service, new: &Service) {
         HostRule::Backend => "backend".to_owned(),
         HostRule::Named(name) => name.clone(),
     });
+    changes.compare(&key("protocol"), protocol, &new.protocol, ToString::to_string);
     plan(changes, name.as_str(), old_plan, &new.plan, new.balance.goes_by_order());
     changes.compare(&key("balance"), balance, &new.balance, ToString::to_string);
     changes.compare(&key("slow_start"), slow_start, &new.slow_start, |time| optional(time, "none", self::time));

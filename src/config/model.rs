@@ -7,6 +7,7 @@ mod balance;
 mod health;
 mod maintenance;
 mod mode;
+mod protocol;
 mod ramp;
 mod session;
 mod waiting;
@@ -25,6 +26,7 @@ pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use health::{Ejection, HealthCheck, StatusRange};
 pub use maintenance::{Maintenance, Page};
 pub use mode::Mode;
+pub use protocol::Protocol;
 pub use ramp::{Force, Secret, WHOLE};
 pub use session::{
     EndRule, Exemption, IdPlace, IssuedCookie, OnLost, PathPattern, PathTemplate, SameSite, Secure, SessionRules,
@@ -159,6 +161,9 @@ pub struct Service {
     /// The Host that backends get.
     #[serde(default)]
     pub host: HostRule,
+    /// What backends speak.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Which session a request belongs to, and when that session ends.
     pub session: SessionRules,
     /// What the file says of generations.

@@ -25,7 +25,8 @@ pub(super) use session::*;
 pub(super) use waiting::Waiting;
 
 use super::model::{
-    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, StatePlace, StateSync,
+    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, Protocol, StatePlace,
+    StateSync,
 };
 use super::reader::{At, Node, Refusal, Table};
 use super::report::{Faults, Place, shown};
@@ -68,6 +69,7 @@ const SERVICE_KEYS: &[&str] = &[
     "path",
     "strip_prefix",
     "host",
+    "protocol",
     "backends",
     "generation",
     "balance",
@@ -179,6 +181,7 @@ pub(super) struct Service {
     pub(super) path: Option<At<String>>,
     pub(super) strip_prefix: Option<At<StripPrefix>>,
     pub(super) host: Option<At<HostRule>>,
+    pub(super) protocol: Option<At<Protocol>>,
     pub(super) backends: Option<At<Vec<Backend>>>,
     pub(super) has_backends: bool,
     pub(super) generations: Vec<Generation>,
@@ -358,6 +361,7 @@ fn service(mut table: Table<'_>) -> Service {
         path: table.text("path", &PREFIX),
         strip_prefix: table.take("strip_prefix").and_then(|node| strip_prefix(&node)),
         host: table.text("host", &HOST_RULE),
+        protocol: table.text("protocol", &PROTOCOL),
         backends: backends(&mut table),
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
         balance: table.take("balance").and_then(|node| balance::balance(&node)),

@@ -6,6 +6,7 @@ mod force;
 mod health;
 mod links;
 mod mode;
+mod protocol;
 mod session;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -23,6 +24,7 @@ pub(super) use force::*;
 pub(super) use health::*;
 pub(super) use links::*;
 pub(super) use mode::*;
+pub(super) use protocol::*;
 pub(super) use session::*;
 
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};

@@ -156,7 +156,7 @@ impl Control {
             let check = ready_check(&rules, &backend);
             let mut told = None;
             loop {
-                let event = match probe(&backend.address, &check, rules.connect_timeout, &host).await {
+                let event = match probe(&backend.address, rules.protocol, &check, rules.connect_timeout, &host).await {
                     Ok(()) => Some(Event::BackendBecameReady { generation: generation.clone(), attempt, slot }),
                     Err(refusal) if told.as_ref() == Some(&refusal) => None,
                     Err(refusal) => {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::model::{Address, HealthCheck, HostPattern, HostRule, Service, StatusRange};
+use crate::config::model::{Address, HealthCheck, HostPattern, HostRule, Protocol, Service, StatusRange};
 use crate::fleet::backend::Backend;
 use crate::health::ask;
+use crate::upstream::ask::greet;
 use crate::upstream::connect::connect;
 
 /// Why a check failed.
@@ -48,13 +49,19 @@ async fn attempt(backend: &Backend, rules: &Service, check: &HealthCheck) -> Res
     let stream = connect(&address, check.timeout.saturating_add(Duration::from_secs(1)))
         .await
         .map_err(|error| Failure::because(format!("cannot connect to {address}: {error}")))?;
-    let Some(path) = &check.path else { return Ok(()) };
+    // A port of its own is one for those who look after programs, and these speak HTTP/1.1.
+    let protocol = if check.port.is_some() { Protocol::Http1 } else { rules.protocol };
+    let Some(path) = &check.path else {
+        return greet(stream, protocol)
+            .await
+            .map_err(|error| Failure::because(format!("{address} {}", ask::no_greeting(&error))));
+    };
     // Two versions at one address are told apart by their prefixes.
     let path = format!("{}{path}", backend.prefix.as_deref().unwrap_or_default());
     let host = check.host.clone().unwrap_or_else(|| host_of(rules, &backend.address));
     let request = ask::request(&path, &host, "tidegate-health")
         .map_err(|error| Failure::because(format!("cannot ask for {path}: {error}")))?;
-    let answer = ask::ask(stream, request, check.body.as_deref())
+    let answer = ask::ask(stream, protocol, request, check.body.as_deref())
         .await
         .map_err(|error| Failure::because(format!("no answer to GET {path}: {error}")))?;
     if !StatusRange::any(&check.status, answer.status.as_u16()) {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::model::{Address, ReadyCheck};
+use crate::config::model::{Address, Protocol, ReadyCheck};
 use crate::health::ask;
+use crate::upstream::ask::greet;
 use crate::upstream::connect::connect;
 
 /// The longest wait for an answer's head. A backend that needs longer to say that it is ready is not.
@@ -20,14 +21,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Asks once. Ready is a 2xx or 3xx answer to GET of the check's path; without a path, a connection.
+/// Asks once, in the protocol that the backend is to speak. Ready is a 2xx or 3xx answer to GET of the check's path;
+/// without a path, a connection, and over HTTP/2 the backend's own beginning of it.
 ///
 /// `host` is sent as Host. Cancel-safe: dropping the future closes the connection.
 ///
 /// # Errors
-/// What happened instead: no connection, no answer in time, another status.
+/// What happened instead: no connection, no answer in time, another status, another protocol.
 pub async fn probe(
     address: &Address,
+    protocol: Protocol,
     check: &ReadyCheck,
     connect_timeout: Duration,
     host: &str,
@@ -35,10 +38,16 @@ pub async fn probe(
     let stream = connect(address, connect_timeout)
         .await
         .map_err(|error| Refusal(format!("cannot connect to {address}: {error}")))?;
-    let Some(path) = &check.path else { return Ok(()) };
+    let Some(path) = &check.path else {
+        return match tokio::time::timeout(ANSWER_TIMEOUT, greet(stream, protocol)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Refusal(format!("{address} {}", ask::no_greeting(&error)))),
+            Err(_) => Err(Refusal(format!("{address} did not begin HTTP/2 within {ANSWER_TIMEOUT:?}"))),
+        };
+    };
     let request = ask::request(path, host, "tidegate-ready")
         .map_err(|error| Refusal(format!("cannot ask {address} for {path}: {error}")))?;
-    match tokio::time::timeout(ANSWER_TIMEOUT, ask::ask(stream, request, None)).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, ask::ask(stream, protocol, request, None)).await {
         Ok(Ok(answer)) if answer.status.is_success() || answer.status.is_redirection() => Ok(()),
         Ok(Ok(answer)) => Err(Refusal(format!("{address} answered {} to GET {path}", answer.status))),
         Ok(Err(error)) => Err(Refusal(format!("{address} gave no answer to GET {path}: {error}"))),
@@ -78,7 +87,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
         let backend = tokio::spawn(answer(listener, bytes));
-        let result = probe(&address, &check(Some("/healthz?deep=1")), TIMEOUT, "shop.example.com").await;
+        let result =
+            probe(&address, Protocol::Http1, &check(Some("/healthz?deep=1")), TIMEOUT, "shop.example.com").await;
         (result, backend.await.unwrap())
     }
 
@@ -113,9 +123,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-        assert_eq!(probe(&address, &check(None), TIMEOUT, "x").await, Ok(()));
+        assert_eq!(probe(&address, Protocol::Http1, &check(None), TIMEOUT, "x").await, Ok(()));
         drop(listener);
-        let refusal = probe(&address, &check(None), TIMEOUT, "x").await.unwrap_err().to_string();
+        let refusal = probe(&address, Protocol::Http1, &check(None), TIMEOUT, "x").await.unwrap_err().to_string();
         assert!(refusal.contains(&format!("cannot connect to 127.0.0.1:{port}")), "{refusal}");
     }
 }

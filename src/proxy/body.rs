@@ -1,6 +1,7 @@
 //! Bodies of both directions, with what hangs on their end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
@@ -13,11 +14,13 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 
 use crate::edge::client::Client;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::grpc;
 use crate::proxy::interim::Interim;
+use crate::proxy::reply::Refusal;
+use crate::upstream::sender::{self, Answer, Sender};
 use crate::wire::hop;
 
 /// Why a body ended before its end.
@@ -37,7 +40,7 @@ pub enum BodyError {
     Unwanted,
     /// The backend stopped sending.
     #[error("the backend broke its response off: {0}")]
-    Backend(hyper::Error),
+    Backend(#[source] sender::Error),
     /// The generation was told to end: its drain deadline has passed.
     #[error("the generation's drain deadline has passed")]
     Ended,
@@ -140,6 +143,13 @@ pub enum RequestBody {
         /// What came behind them.
         trailers: Option<HeaderMap>,
     },
+    /// What a backend was given of it and did not look at, and what comes behind that.
+    Rewound {
+        /// The first, in order.
+        frames: VecDeque<Frame<Bytes>>,
+        /// The second.
+        rest: Box<RequestBody>,
+    },
 }
 
 /// The client's side of a request's body.
@@ -192,6 +202,12 @@ impl Body for RequestBody {
             RequestBody::Kept { data, trailers } => {
                 let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 return Poll::Ready(next.map(Ok));
+            }
+            RequestBody::Rewound { frames, rest } => {
+                return match frames.pop_front() {
+                    Some(frame) => Poll::Ready(Some(Ok(frame))),
+                    None => Pin::new(&mut **rest).poll_frame(cx),
+                };
             }
         };
         if let Some(interim) = &body.hold {
@@ -252,6 +268,7 @@ impl Body for RequestBody {
             RequestBody::Empty => true,
             RequestBody::Client(body) => body.upload.incoming.borrow().as_ref().is_some_and(Body::is_end_stream),
             RequestBody::Kept { data, trailers } => data.is_none() && trailers.is_none(),
+            RequestBody::Rewound { frames, rest } => frames.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -262,6 +279,25 @@ impl Body for RequestBody {
                 body.upload.incoming.borrow().as_ref().map_or_else(SizeHint::default, Body::size_hint)
             }
             RequestBody::Kept { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
+            RequestBody::Rewound { frames, rest } => {
+                let again: usize = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+                let rest = rest.size_hint();
+                let mut hint = SizeHint::new();
+                if let Some(most) = rest.upper() {
+                    hint.set_upper(most + again as u64);
+                }
+                hint.set_lower(rest.lower() + again as u64);
+                hint
+            }
+        }
+    }
+}
+
+impl sender::Upload for RequestBody {
+    fn rewind(&mut self, frames: Vec<Frame<Bytes>>) {
+        if !frames.is_empty() {
+            let rest = Box::new(mem::replace(self, RequestBody::Empty));
+            *self = RequestBody::Rewound { frames: frames.into(), rest };
         }
     }
 }
@@ -296,10 +332,10 @@ enum Source {
     Empty,
     Text(Bytes),
     Backend {
-        incoming: Incoming,
+        incoming: Answer,
         /// Given back to the pool when the body has been read to its end; `None` when the answer came before the end of
         /// the request, whose rest the backend may never read.
-        sender: Option<SendRequest<RequestBody>>,
+        sender: Option<Sender<RequestBody>>,
         ended: bool,
     },
 }
@@ -317,7 +353,7 @@ impl ResponseBody {
     }
 
     /// A backend's body.
-    pub fn backend(incoming: Incoming, sender: SendRequest<RequestBody>, exchange: Box<Exchange>) -> Self {
+    pub fn backend(incoming: Answer, sender: Sender<RequestBody>, exchange: Box<Exchange>) -> Self {
         let sender = exchange.upload.complete.get().then_some(sender);
         let source = Source::Backend { incoming, sender, ended: false };
         Self { source, exchange: Some(exchange) }
@@ -342,6 +378,10 @@ impl Body for ResponseBody {
             Source::Backend { incoming, ended, .. } => {
                 if exchange.must_end() {
                     exchange.fail("the generation's drain deadline has passed");
+                    if let Some(word) = grpc::last_word(exchange, Refusal::Ended.reason()) {
+                        this.source = Source::Empty;
+                        return Poll::Ready(Some(Ok(Frame::trailers(word))));
+                    }
                     return Poll::Ready(Some(Err(BodyError::Ended)));
                 }
                 match ready!(Pin::new(incoming).poll_frame(cx)) {
@@ -356,6 +396,12 @@ impl Body for ResponseBody {
                     Some(Err(error)) => {
                         exchange.fail("the backend broke its response off");
                         exchange.backend_broke_off();
+                        if !error.is_word_of_backend()
+                            && let Some(word) = grpc::last_word(exchange, Refusal::Broken.reason())
+                        {
+                            this.source = Source::Empty;
+                            return Poll::Ready(Some(Ok(Frame::trailers(word))));
+                        }
                         Poll::Ready(Some(Err(BodyError::Backend(error))))
                     }
                     None => {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
-use hyper::client::conn::http1::SendRequest;
 
 use crate::clock;
 use crate::config::model::IdPlace;
@@ -25,10 +24,12 @@ use crate::ids::{GenerationId, Slot};
 use crate::log::line::{self as access, SessionMark};
 use crate::proxy::assign::Claim;
 use crate::proxy::body::{RequestBody, Upload};
+use crate::proxy::grpc;
 use crate::proxy::interim::Interim;
 use crate::proxy::thread::{Snapshot, TableHandle, Thread};
 use crate::session::identify;
 use crate::session::table::Pin;
+use crate::upstream::sender::Sender;
 use crate::wire::forwarded::is_in;
 
 /// Query parameters whose values the log hides; as many sources as a service may have, and a token's.
@@ -102,6 +103,8 @@ struct Seen {
     host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    /// Of a call of gRPC only.
+    call: Option<HeaderValue>,
 }
 
 impl Exchange {
@@ -141,6 +144,11 @@ impl Exchange {
                 host: parts.headers.get(header::HOST).cloned(),
                 referer: parts.headers.get(header::REFERER).cloned(),
                 user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+                call: if grpc::is_call(&parts.headers) {
+                    parts.headers.get(header::CONTENT_TYPE).cloned()
+                } else {
+                    None
+                },
             },
         })
     }
@@ -159,6 +167,11 @@ impl Exchange {
     /// Whether the client came by TLS, be it to a trusted peer in front.
     pub fn came_by_tls(&self) -> bool {
         self.by_tls
+    }
+
+    /// The kind of a call of gRPC; `None` for every other request.
+    pub fn call(&self) -> Option<&HeaderValue> {
+        self.seen.call.as_ref()
     }
 
     /// Whether the head of an answer is all that the client wants.
@@ -337,14 +350,14 @@ impl Exchange {
     }
 
     /// Gives the connection of the backend in use back to the pool.
-    pub fn give_back(&self, sender: SendRequest<RequestBody>) {
+    pub fn give_back(&self, sender: Sender<RequestBody>) {
         if let Some(place) = &self.place {
             self.give_back_to(place.slot(), sender);
         }
     }
 
     /// Gives a backend's connection back to the pool.
-    pub fn give_back_to(&self, slot: Slot, sender: SendRequest<RequestBody>) {
+    pub fn give_back_to(&self, slot: Slot, sender: Sender<RequestBody>) {
         if let (Some(backend), Some(service)) = (self.snapshot.backend(slot), self.service()) {
             self.thread.pool.check_in(backend, sender, service.rules.backend_idle_connections);
         }

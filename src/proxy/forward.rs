@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
 use crate::fleet::limit::Place;
@@ -23,7 +22,8 @@ use crate::proxy::reply::Refusal;
 use crate::proxy::retry::{self, Tried};
 use crate::proxy::send::{self, Head, Manner, Unanswered};
 use crate::proxy::waiting;
-use crate::upstream::pool::RawBackend;
+use crate::upstream::raw::RawBackend;
+use crate::upstream::sender::{Answer, Sender};
 use crate::wire::hop;
 
 /// Pauses between attempts to connect to the backend of a bound session.
@@ -32,9 +32,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(
 /// A backend's answer: its head has arrived.
 pub struct Answered {
     /// Head and body.
-    pub response: Response<Incoming>,
+    pub response: Response<Answer>,
     /// The connection, for the pool once the body has ended.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: Sender<RequestBody>,
     /// Gives the socket when the answer is 101; only where an upgrade was asked for.
     pub raw: Option<oneshot::Receiver<RawBackend>>,
     /// Set when the request's body was never asked for, so that the client's connection has to close.
@@ -202,7 +202,7 @@ fn go_on(exchange: &mut Exchange, place: Place) -> Option<Place> {
 
 /// Whether the answer to a handshake of the gateway's own may go on to a client to whom every 2xx says that the WebSocket
 /// is open: a 101 to our key (RFC 6455 section 4.1), or a refusal.
-fn check_handshake(response: &Response<Incoming>, accept: &str) -> Result<(), Refusal> {
+fn check_handshake(response: &Response<Answer>, accept: &str) -> Result<(), Refusal> {
     let is_ours = || {
         let mut lines = response.headers().get_all(header::SEC_WEBSOCKET_ACCEPT).into_iter();
         let is_websocket = hop::upgrade_requested(response.version(), response.headers())

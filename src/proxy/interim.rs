@@ -6,6 +6,8 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
+use crate::wire::links::Links;
+
 /// What a backend has said before its final response. Filled by the codec's callback on the task of the backend's
 /// connection, read by the exchange and by the request's body; the callback has to be `Send`, hence the lock, which
 /// nobody ever waits for: all three run on one thread.
@@ -22,6 +24,8 @@ struct Said {
     heads: Vec<u8>,
     exchange: Option<Waker>,
     body: Option<Waker>,
+    /// By which the links of what is passed on are turned towards the client.
+    links: Option<Links>,
 }
 
 /// Bytes of interim heads that wait to be passed on; a backend that says more says it to nobody.
@@ -42,11 +46,24 @@ impl Interim {
                 body.wake();
             }
         } else if said.heads.len() < MOST_WAITING {
-            write_head(&mut said.heads, status, headers);
+            let Said { heads, links, .. } = &mut *said;
+            match links {
+                Some(links) => {
+                    let mut headers = headers.clone();
+                    links.rewrite(&mut headers);
+                    write_head(heads, status, &headers);
+                }
+                None => write_head(heads, status, headers),
+            }
             if let Some(exchange) = said.exchange.take() {
                 exchange.wake();
             }
         }
+    }
+
+    /// From here on, turns links towards the client as these say.
+    pub fn turn(&self, links: Links) {
+        self.0.lock().links = Some(links);
     }
 
     /// Lets the body go on without a 100.

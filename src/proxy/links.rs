@@ -104,13 +104,8 @@ pub fn turn(
     };
     request.headers_mut().insert(header::HOST, told);
     if let Some(interim) = interim {
-        let (interim, links) = (Arc::clone(interim), links.clone());
         // 103 has links for the client, too (RFC 8297 section 2).
-        hyper::ext::on_informational(request, move |response| {
-            let mut headers = response.headers().clone();
-            links.rewrite(&mut headers);
-            interim.note(response.status(), &headers);
-        });
+        interim.turn(links.clone());
     }
     *turned = Some(Box::new(Turned { target, host, outer, slot: backend.slot, links }));
     Ok(())

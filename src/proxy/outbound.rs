@@ -117,6 +117,7 @@ impl Outbound {
             is_plain,
             is_repeatable: is_bare && request.method().is_idempotent(),
             limits: Limits {
+                protocol: rules.protocol,
                 connect_timeout: rules.connect_timeout,
                 max_header_size: gateway.max_header_size,
                 max_headers: gateway.max_headers,

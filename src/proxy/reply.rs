@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::grpc;
 use crate::proxy::maintenance;
 use crate::wire::http2::Malformed;
 
@@ -68,6 +69,8 @@ pub enum Refusal {
     Ambiguous,
     /// Backend: what it answered to a WebSocket's handshake does not open one.
     Handshake,
+    /// Operator: the service's backends speak HTTP/2, and this one takes no WebSockets over it.
+    NoWebSocket,
     /// Backend: the connection broke, or what it answered is no HTTP.
     Broken,
 }
@@ -82,7 +85,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Refusal::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refusal::Malformed(Malformed::Protocol) => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Malformed(Malformed::Protocol) | Refusal::NoWebSocket => StatusCode::NOT_IMPLEMENTED,
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyStalled => StatusCode::REQUEST_TIMEOUT,
@@ -135,6 +138,7 @@ impl Refusal {
             Refusal::Late => "the server behind this gateway did not answer in time",
             Refusal::Ambiguous => "the server behind this gateway gave an answer whose length is not clear",
             Refusal::Handshake => "the server behind this gateway did not open the WebSocket",
+            Refusal::NoWebSocket => "the server behind this gateway takes no WebSockets over HTTP/2 (RFC 8441)",
             Refusal::Broken => "the server behind this gateway broke the connection off",
         }
     }
@@ -164,6 +168,7 @@ impl Refusal {
             | Refusal::Late
             | Refusal::Ambiguous
             | Refusal::Handshake
+            | Refusal::NoWebSocket
             | Refusal::Broken => None,
         }
     }
@@ -212,12 +217,17 @@ impl Form {
 
 /// The response to a refused request: HTML or JSON for those who prefer it, plain text for all others.
 pub fn refuse(refusal: Refusal, headers: &HeaderMap, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    if refusal == Refusal::Maintenance {
+    let is_call = exchange.call().is_some();
+    if refusal == Refusal::Maintenance && !is_call {
         return maintenance::answer(headers, exchange);
     }
     exchange.fail(refusal.reason());
-    let form = Form::of(headers);
-    let mut response = own(refusal.status(), text(refusal.status(), refusal.reason(), form), form, exchange);
+    let mut response = if is_call {
+        grpc::refuse(refusal, exchange)
+    } else {
+        let form = Form::of(headers);
+        own(refusal.status(), text(refusal.status(), refusal.reason(), form), form, exchange)
+    };
     if let Some(seconds) = refusal.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
     }

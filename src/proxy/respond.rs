@@ -180,7 +180,7 @@ pub(super) fn is_ambiguous(version: Version, headers: &HeaderMap) -> bool {
 /// Leaves word with the connection: once the 101 is written, both sockets are joined. The exchange goes along.
 fn open_tunnel(
     mut exchange: Box<Exchange>,
-    raw: tokio::sync::oneshot::Receiver<crate::upstream::pool::RawBackend>,
+    raw: tokio::sync::oneshot::Receiver<crate::upstream::raw::RawBackend>,
     is_websocket: bool,
 ) -> ResponseBody {
     let idle = exchange.service().map_or(tunnel::DEFAULT_IDLE, |service| service.rules.tunnel_timeout);

@@ -8,8 +8,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
 use crate::edge::sweep::Wait;
@@ -21,7 +19,9 @@ use crate::proxy::interim::Interim;
 use crate::proxy::outbound;
 use crate::proxy::reply::Refusal;
 use crate::proxy::waiting;
-use crate::upstream::pool::{Checkout, Limits, RawBackend};
+use crate::upstream::pool::{Checkout, Limits};
+use crate::upstream::raw::RawBackend;
+use crate::upstream::sender::{Answer, Error, Failure, Sender};
 
 /// A pooled connection that has been idle for longer may be one that the backend is closing at this moment: what can
 /// not be sent twice is not sent over it.
@@ -30,6 +30,9 @@ const SURELY_OPEN: Duration = Duration::from_secs(1);
 const READY_WAIT: Duration = Duration::from_millis(100);
 /// How long a request's body is held back for a backend that never says 100 (RFC 9110 section 10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a request goes to the same backend again that surely has not begun to process it.
+const MOST_REFUSALS: u32 = 3;
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +59,9 @@ pub struct Manner<'m> {
 #[derive(Debug)]
 pub struct Head {
     /// Head and body.
-    pub response: Response<Incoming>,
+    pub response: Response<Answer>,
     /// The connection, for the pool once the body has ended.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: Sender<RequestBody>,
     /// Gives the socket when the answer is 101; only where an upgrade was asked for.
     pub raw: Option<oneshot::Receiver<RawBackend>>,
 }
@@ -96,8 +99,10 @@ pub async fn ask(
     manner: &Manner<'_>,
 ) -> Result<Head, Unanswered> {
     let at_most = if manner.is_repeatable { manner.idle_timeout } else { SURELY_OPEN };
+    let mut refusals = 0;
     loop {
-        let pooled = if manner.is_upgrade { None } else { exchange.thread.pool.check_out(backend, at_most) };
+        let pooled =
+            if manner.is_upgrade { None } else { exchange.thread.pool.check_out(backend, manner.limits, at_most) };
         let (connection, raw) = match pooled {
             Some(connection) => (connection, None),
             None => match connect(exchange, backend, manner).await {
@@ -117,15 +122,24 @@ pub async fn ask(
         // Kept only where the connection may be going away: the copy costs as much as the parsing did.
         let may_be_closing = idle.is_some_and(|idle| idle > SURELY_OPEN);
         let copy = (manner.is_repeatable && may_be_closing).then(|| outbound::copy(&request));
-        match send(exchange, &mut sender, request, manner).await.map_err(Unanswered::GivenUp)? {
+        let sent = send(exchange, &mut sender, request, manner).await;
+        if matches!(sent, Err(Refusal::Late)) {
+            sender.doubt();
+        }
+        // Of connections that no one shares, each is tried once.
+        refusals += u32::from(sender.is_shared());
+        let may_go_again = refusals <= MOST_REFUSALS && (idle.is_some() || sender.is_shared());
+        match sent.map_err(Unanswered::GivenUp)? {
             Ok(response) => {
                 exchange.backend_began(response.status());
                 return Ok(Head { response, sender, raw });
             }
+            Err(Failure { error: Error::NoWebSocket, .. }) => return Err(Unanswered::GivenUp(Refusal::NoWebSocket)),
             Err(Failure { error, unsent }) => match (unsent, copy) {
-                // Not a byte has left: the connection was closed under our hands.
-                (Some(unsent), _) if idle.is_some() => request = *unsent,
-                (None, Some(copy)) if !error.is_parse() => request = copy,
+                // The connection was closed under our hands before a byte has left, or the backend says that it has not
+                // looked at the request.
+                (Some(unsent), _) if may_go_again => request = *unsent,
+                (None, Some(copy)) if error.is_cut() && may_go_again => request = copy,
                 (unsent, _) => {
                     tracing::debug!(%error, "a backend's connection broke before its answer");
                     if !exchange.upload.has_failed() {
@@ -179,7 +193,7 @@ fn reached(backend: &Backend) {
 
 /// Whether the connection takes a request now. A pooled one may have closed; or it still hands the former request's
 /// body to a backend that does not take it, for which nobody waits.
-async fn is_ready(sender: &mut SendRequest<RequestBody>, timeout: Duration) -> bool {
+async fn is_ready(sender: &mut Sender<RequestBody>, timeout: Duration) -> bool {
     let mut ready = pin!(sender.ready());
     let at_once = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
     let result = match at_once {
@@ -187,26 +201,27 @@ async fn is_ready(sender: &mut SendRequest<RequestBody>, timeout: Duration) -> b
         // A timer only where there is something to wait for.
         Poll::Pending => tokio::time::timeout(timeout, ready).await,
     };
-    matches!(result, Ok(Ok(())))
-}
-
-struct Failure {
-    error: hyper::Error,
-    unsent: Option<Box<Request<RequestBody>>>,
+    matches!(result, Ok(true))
 }
 
 /// Sends once and waits for the head of the answer, passing interim responses on meanwhile.
 async fn send(
     exchange: &Exchange,
-    sender: &mut SendRequest<RequestBody>,
+    sender: &mut Sender<RequestBody>,
     request: Request<RequestBody>,
     manner: &Manner<'_>,
-) -> Result<Result<Response<Incoming>, Failure>, Refusal> {
-    let mut sending = pin!(sender.try_send_request(request));
+) -> Result<Result<Response<Answer>, Failure<RequestBody>>, Refusal> {
     let interim = manner.interim;
+    let mut sending = pin!(sender.send(request, |status, headers| {
+        if let Some(interim) = interim {
+            interim.note(status, headers);
+        }
+    }));
     let mut patience = pin!((manner.expects && interim.is_some()).then(|| tokio::time::sleep(CONTINUE_WAIT)));
     let connection = &exchange.connection;
     poll_fn(|cx| {
+        // First, for it notes what came before it: interim responses must not come behind the final one.
+        let result = sending.as_mut().poll(cx);
         if let Some(interim) = interim {
             if !manner.withholds {
                 let heads = interim.take_heads(cx);
@@ -221,11 +236,8 @@ async fn send(
                 patience.set(None);
             }
         }
-        if let Poll::Ready(result) = sending.as_mut().poll(cx) {
-            return Poll::Ready(Ok(result.map_err(|mut error| {
-                let unsent = error.take_message().map(Box::new);
-                Failure { error: error.into_error(), unsent }
-            })));
+        if let Poll::Ready(result) = result {
+            return Poll::Ready(Ok(result));
         }
         if exchange.must_end() {
             return Poll::Ready(Err(Refusal::Ended));

@@ -24,7 +24,7 @@ use crate::edge::sweep::{Wait, Watch};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::thread::Thread;
 use crate::upstream::connect::Stream;
-use crate::upstream::pool::RawBackend;
+use crate::upstream::raw::{RawBackend, RawStream};
 use crate::wire::websocket::{self, FrameBoundary, GOING_AWAY, SERVICE_RESTART};
 
 /// Bytes moved at one time.
@@ -120,12 +120,14 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for Stream {
+impl Socket for RawStream {
     fn sever(&self) {
         match self {
-            Stream::Tcp(stream) => reset(stream),
+            RawStream::Socket(Stream::Tcp(stream)) => reset(stream),
             // It knows no reset.
-            Stream::Unix(_) => {}
+            RawStream::Socket(Stream::Unix(_)) => {}
+            // Dropped before its end, it is reset anyhow.
+            RawStream::Http2(_) => {}
         }
     }
 }
@@ -182,7 +184,7 @@ pub async fn join(exchange: Box<Exchange>, client: Tunnel, backend: RawBackend, 
 
 /// Joins a client's connection to a backend's, as they are: until both directions have ended, or the tunnel has to.
 pub async fn carry(thread: &Rc<Thread>, holder: Box<dyn Holder>, client: TcpStream, backend: Stream, idle: Duration) {
-    let backend = RawBackend { stream: backend, read: Bytes::new() };
+    let backend = RawBackend { stream: backend.into(), read: Bytes::new() };
     run(thread, holder, (client, Bytes::new()), backend, false, idle).await;
 }
 

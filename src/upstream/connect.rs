@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -18,6 +19,25 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+}
+
+/// Silence after which the kernel asks the other host whether it lives, how often it does so again, and how often it gets
+/// no answer until the connection is given up.
+const KEEP_ALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+
+impl Stream {
+    /// Has the kernel notice when the other host is gone without a word, for a connection that is kept while nothing is
+    /// waited for.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn watch_peer(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE),
+            Stream::Unix(_) => Ok(()),
+        }
+    }
 }
 
 /// Connects within `timeout`; a name is resolved each time and its addresses are tried in turn.

@@ -5,5 +5,9 @@
 //! In: an address, a request. Out: a response, or an error that says whether a byte was written.
 //! Invariants: a connection is used by one thread only; what is checked out is given back ready or not at all.
 
+pub mod ask;
 pub mod connect;
+pub mod http2;
 pub mod pool;
+pub mod raw;
+pub mod sender;

@@ -5,6 +5,8 @@
 //! disagree with each other or with the data. A fragment behind `:path` it has cut off, so that nobody sees it. What is
 //! left to find is found here, before any of it is used.
 
+pub mod outbound;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};

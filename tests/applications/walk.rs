@@ -21,20 +21,26 @@ pub(crate) struct Stage {
     pub(crate) old: Program,
     pub(crate) new: Program,
     session: String,
+    protocol: &'static str,
     /// Whether a client is one session to the gateway, so that they can be counted.
     pub(crate) is_exact: bool,
 }
 
 /// A service of one instance.
-pub(crate) fn service(session: &str, backend: SocketAddr) -> Service {
-    Service::app().session(session).backends([backend])
+fn service(session: &str, protocol: &str, backend: SocketAddr) -> Service {
+    Service::app().session(session).set("protocol", format!("\"{protocol}\"")).backends([backend])
 }
 
 impl Stage {
     /// Starts a gateway before the old version.
     pub(crate) async fn set(session: &str, old: Program, new: Program) -> Self {
-        let gateway = Gateway::ready(File::new([service(session, old.address)])).await;
-        Self { gateway, old, new, session: session.to_owned(), is_exact: true }
+        Self::set_over("http1", session, old, new).await
+    }
+
+    /// The same before an application that speaks this protocol.
+    pub(crate) async fn set_over(protocol: &'static str, session: &str, old: Program, new: Program) -> Self {
+        let gateway = Gateway::ready(File::new([service(session, protocol, old.address)])).await;
+        Self { gateway, old, new, session: session.to_owned(), protocol, is_exact: true }
     }
 
     /// Waits until so many clients have a session at this generation.
@@ -46,7 +52,7 @@ impl Stage {
 
     /// Rolls to the new version.
     pub(crate) async fn roll(&mut self) {
-        self.gateway.reload([service(&self.session, self.new.address)]).await;
+        self.gateway.reload([service(&self.session, self.protocol, self.new.address)]).await;
         self.gateway.active(2).await;
     }
 

@@ -18,8 +18,13 @@ const FLOORS: [(u8, &[&str]); 7] = [
 const ROOF: u8 = 6;
 
 /// Arrows between rooms of one floor: who, and the path that it may name. `proxy` and `control` are not among them.
-const ARROWS: [(&str, &str); 4] =
-    [("session", "fleet"), ("session", "store"), ("health", "upstream::connect"), ("cli", "admin::api")];
+const ARROWS: [(&str, &str); 5] = [
+    ("session", "fleet"),
+    ("session", "store"),
+    ("health", "upstream::connect"),
+    ("health", "upstream::ask"),
+    ("cli", "admin::api"),
+];
 
 /// What the top level holds, besides dot-files and what builds and failed property tests leave behind.
 const TOP: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "config", "tests", "benches", "README.md", "LICENSE"];

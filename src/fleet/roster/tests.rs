@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
-    IdPlace, MaxRequests, Mode, Plan, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
+    IdPlace, MaxRequests, Mode, Plan, Protocol, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
 use crate::fleet::gate::Lease;
 use crate::fleet::intent::Intent;
@@ -56,6 +56,7 @@ pub(crate) fn service(name: &str, plan: Plan) -> Service {
         path: "/".to_owned(),
         strip_prefix: None,
         host: HostRule::Pass,
+        protocol: Protocol::Http1,
         session: SessionRules {
             sources: vec![Source::of(IdPlace::Cookie("SID".to_owned()))],
             idle_timeout: Duration::from_secs(1_800),
