@@ -38,6 +38,9 @@ pub enum BodyError {
     /// The backend stopped sending.
     #[error("the backend broke its response off: {0}")]
     Backend(hyper::Error),
+    /// The backend sent nothing for `body_timeout`.
+    #[error("the backend stopped in the middle of its response")]
+    Stalled,
     /// The generation was told to end: its drain deadline has passed.
     #[error("the generation's drain deadline has passed")]
     Ended,
@@ -344,7 +347,15 @@ impl Body for ResponseBody {
                     exchange.fail("the generation's drain deadline has passed");
                     return Poll::Ready(Some(Err(BodyError::Ended)));
                 }
-                match ready!(Pin::new(incoming).poll_frame(cx)) {
+                let Poll::Ready(next) = Pin::new(incoming).poll_frame(cx) else {
+                    if exchange.backend_stalls() {
+                        exchange.fail("the backend stopped in the middle of its response");
+                        exchange.backend_broke_off();
+                        return Poll::Ready(Some(Err(BodyError::Stalled)));
+                    }
+                    return Poll::Pending;
+                };
+                match next {
                     Some(Ok(mut frame)) => {
                         if let Some(data) = frame.data_ref() {
                             exchange.sent(data.len());
