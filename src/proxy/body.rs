@@ -57,6 +57,8 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// Whether its last byte has been handed on.
     pub complete: Cell<bool>,
+    /// Whether the backend has taken all that came, and more is to come from the client.
+    pub awaits_client: Cell<bool>,
     /// What has been handed on of it, where the whole may have to be sent again.
     kept: RefCell<Option<Kept>>,
     /// Where it comes from; here, so that the exchange can let go of it while the backend's connection does not.
@@ -205,7 +207,9 @@ impl Body for RequestBody {
         }
         let mut slot = body.upload.incoming.borrow_mut();
         let Some(incoming) = &mut *slot else { return Poll::Ready(Some(Err(BodyError::Unwanted))) };
-        let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) else {
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        body.upload.awaits_client.set(polled.is_pending());
+        let Poll::Ready(next) = polled else {
             if body.connection.is_stream() {
                 body.upload.waiting.replace(Some(cx.waker().clone()));
             }

@@ -99,6 +99,37 @@ async fn checks_find_one_who_hangs_and_find_it_again() {
 }
 
 #[tokio::test]
+async fn one_who_takes_no_body_is_at_fault_and_not_its_client() {
+    let (hangs, works) = (Process::start("a").await, Process::start("b").await);
+    let ejection = format!("{{ errors = {EACH}, duration = \"1h\", max_duration = \"1h\" }}");
+    let service = service([&hangs, &works]).set("ejection", ejection).set("max_body_size", "\"none\"");
+    let service = service.set("body_timeout", "\"600ms\"").set("response_timeout", "\"40s\"");
+    let gateway = Gateway::ready(File::new([service])).await;
+    let ledger = Ledger::default();
+    let (mut those, others) = sessions(&gateway, &ledger, ["a", "b"], EACH).await;
+    let steady = Steady::begin(others);
+    hangs.freeze();
+    // More than all sockets and buffers on the way hold.
+    let uploads = those.iter().map(|client| client.upload("/where", 64 << 20));
+    assert_eq!(tally(futures_util::future::join_all(uploads).await), of([("504", EACH)]));
+    let why = ejected(&gateway, hangs.address, true).await.unwrap();
+    assert_eq!(why, format!("{EACH} requests in a row failed, the last one by no answer in time"));
+    logged(&gateway, "the server behind this gateway does not take the request's body", 504, EACH).await;
+    hangs.thaw();
+    assert_eq!(tally(all_ask(&mut those, "POST", "/where").await), of([("200 own", EACH)]));
+    // A client who stops in the middle of its own is another matter.
+    let half = "Content-Length: 100\r\n\r\nhalf a body";
+    assert_eq!(those[0].ask_with("POST", "/where", half).await, "408");
+    steady.end_well().await;
+    eventually("it has seen all", async || {
+        let heard = hangs.heard().len();
+        if heard == 3 * EACH + 1 { Ok(()) } else { Err(heard) }
+    })
+    .await;
+    ledger.audit([&hangs.heard(), &works.heard()]);
+}
+
+#[tokio::test]
 async fn an_answer_that_stops_in_its_middle_is_cut_off_and_no_fault_of_the_client() {
     const ERRORS: usize = 8;
     let (hangs, works) = (Process::start("a").await, Process::start("b").await);
