@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use crate::support::{Backend, File, Gateway, Service, Status, eventually};
+use crate::support::{Backend, File, Gateway, Service, Status, eventually, free_address};
 use crate::talk::{Caller, Program, connections, is_turned_away, lines, service};
 
 fn backend(status: &Status, address: SocketAddr) -> &Backend {
@@ -146,4 +146,36 @@ async fn a_check_finds_who_is_gone_and_who_is_back() {
     assert_eq!(answering(address, 3).await, ["b"]);
     let lines = lines(&gateway, 1).await;
     assert_eq!(lines.iter().filter(|line| line["status"] == 502).count(), 1, "{lines:?}");
+}
+
+#[tokio::test]
+async fn who_fails_its_check_at_another_port_takes_nobody_new() {
+    let checked = free_address().port();
+    let a = Program::echo_at(SocketAddr::from(([127, 0, 0, 2], free_address().port())), "a").await;
+    let b = Program::echo("b").await;
+    let mut sides = Vec::new();
+    for program in [&a, &b] {
+        sides.push(TcpListener::bind((program.address.ip(), checked)).await.unwrap());
+    }
+    let (service, address) = service();
+    let health = format!("{{ interval = \"30ms\", timeout = \"30s\", port = {checked} }}");
+    let service = service.backends([a.address, b.address]).set("balance", "\"round_robin\"").set("health", health);
+    let gateway = Gateway::ready(File::new([service])).await;
+    let known = async |health: &str| {
+        gateway.until(&format!("a is {health}"), |status| backend(status, a.address).health == health).await
+    };
+    known("up").await;
+    let mut caller = Caller::open(address).await;
+    while caller.name != "a" {
+        caller = Caller::open(address).await;
+    }
+    drop(sides.remove(0));
+    known("down").await;
+    // It would take them.
+    assert_eq!(answering(address, 10).await, ["b"]);
+    caller.say(b"its own go on").await;
+    sides.push(TcpListener::bind((a.address.ip(), checked)).await.unwrap());
+    known("up").await;
+    assert_eq!(answering(address, 6).await, ["a", "b"]);
+    caller.leave().await;
 }
