@@ -39,6 +39,7 @@ async fn work(mut client: Client, is_new: bool, epoch: Epoch, stop: Arc<AtomicBo
 async fn whatever_the_moment_only_what_is_under_way_fails() {
     let (mut dies, lives) = (Process::start("a").await, Process::start("b").await);
     let service = Service::app()
+        .session("cookie = \"sid\", end = [{ path = \"/never\" }], lost_after = \"1h\"")
         .backends([dies.address, lives.address])
         .set("balance", "\"round_robin\"")
         .set("wait_for_backend", "\"40s\"")
@@ -48,6 +49,7 @@ async fn whatever_the_moment_only_what_is_under_way_fails() {
     let ledger = Ledger::default();
     let (those, others) = sessions(&gateway, &ledger, ["a", "b"], EACH).await;
     let steady = Steady::begin(others);
+    let tab = those[0].tab();
     let (epoch, stop) = (Epoch::default(), Arc::new(AtomicBool::new(false)));
     let newcomers = (0..2).map(|_| Client::new(gateway.address, &ledger));
     let clients = those.into_iter().map(|client| (client, false)).chain(newcomers.map(|client| (client, true)));
@@ -55,16 +57,22 @@ async fn whatever_the_moment_only_what_is_under_way_fails() {
         .map(|(client, is_new)| tokio::spawn(work(client, is_new, Arc::clone(&epoch), Arc::clone(&stop))))
         .collect();
     let kills = if full_scale() { 100 } else { 5 };
-    for _ in 0..kills {
+    for turn in 0..kills {
+        // One that is surely under way, and surely known there.
+        let mut tab = tab.tab();
+        let flight = tokio::spawn(async move { tab.ask("POST", "/hang").await });
         let (before, more) = (dies.heard().len(), fastrand::usize(1..60));
         eventually("it has work", async || {
-            let heard = dies.heard().len() - before;
-            if heard >= more { Ok(()) } else { Err(format!("{heard} of {more}")) }
+            let heard = dies.heard();
+            let hanging = heard.iter().filter(|one| one.target == "/hang").count();
+            let done = heard.len() - before;
+            if hanging > turn && done >= more { Ok(()) } else { Err(format!("{hanging}, {done} of {more}")) }
         })
         .await;
         epoch.fetch_add(1, Ordering::SeqCst);
         dies.kill();
         epoch.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(flight.await.unwrap(), "502");
         let before = ledger.count("200 other");
         eventually("new clients are served elsewhere", async || {
             let served = ledger.count("200 other") - before;
