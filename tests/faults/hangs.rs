@@ -11,7 +11,7 @@ fn service(backends: [&Process; 2]) -> Service {
     Service::app()
         .backends(backends.map(|one| one.address))
         .set("balance", "\"round_robin\"")
-        .set("response_timeout", "\"600ms\"")
+        .set("response_timeout", "\"1s\"")
         .set("backend_idle_timeout", "\"500ms\"")
         .set("ejection", "\"off\"")
 }

@@ -2,9 +2,7 @@
 //! nothing.
 
 use super::backend::Process;
-use super::clients::{
-    Client, Ledger, Steady, Tally, all_ask, backend, ejected, logged, newcomers, of, sessions, tally,
-};
+use super::clients::{Client, Ledger, Steady, all_ask, backend, ejected, logged, newcomers, of, sessions, tally};
 use super::support::{File, Gateway, Http2, Service, eventually};
 
 /// Sessions at each backend.
