@@ -103,7 +103,7 @@ async fn one_who_takes_no_body_is_at_fault_and_not_its_client() {
     let (hangs, works) = (Process::start("a").await, Process::start("b").await);
     let ejection = format!("{{ errors = {EACH}, duration = \"1h\", max_duration = \"1h\" }}");
     let service = service([&hangs, &works]).set("ejection", ejection).set("max_body_size", "\"none\"");
-    let service = service.set("body_timeout", "\"600ms\"").set("response_timeout", "\"40s\"");
+    let service = service.set("body_timeout", "\"2s\"").set("response_timeout", "\"40s\"");
     let gateway = Gateway::ready(File::new([service])).await;
     let ledger = Ledger::default();
     let (mut those, others) = sessions(&gateway, &ledger, ["a", "b"], EACH).await;
@@ -111,7 +111,8 @@ async fn one_who_takes_no_body_is_at_fault_and_not_its_client() {
     hangs.freeze();
     // More than all sockets and buffers on the way hold.
     let uploads = those.iter().map(|client| client.upload("/where", 64 << 20));
-    assert_eq!(tally(futures_util::future::join_all(uploads).await), of([("504", EACH)]));
+    let outcomes = tally(futures_util::future::join_all(uploads).await);
+    assert_eq!(outcomes, of([("504", EACH)]), "{}", gateway.access_log());
     let why = ejected(&gateway, hangs.address, true).await.unwrap();
     assert_eq!(why, format!("{EACH} requests in a row failed, the last one by no answer in time"));
     logged(&gateway, "the server behind this gateway does not take the request's body", 504, EACH).await;
