@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "tcp/fitness.rs"]
+mod fitness;
 #[path = "tcp/listeners.rs"]
 mod listeners;
 #[path = "tcp/passing.rs"]

@@ -41,6 +41,9 @@ pub enum BodyError {
     /// The backend stopped sending.
     #[error("the backend broke its response off: {0}")]
     Backend(#[source] sender::Error),
+    /// The backend sent nothing for `body_timeout`.
+    #[error("the backend stopped in the middle of its response")]
+    Stalled,
     /// The generation was told to end: its drain deadline has passed.
     #[error("the generation's drain deadline has passed")]
     Ended,
@@ -57,6 +60,8 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// Whether its last byte has been handed on.
     pub complete: Cell<bool>,
+    /// Whether the backend has taken all that came, and more is to come from the client.
+    pub awaits_client: Cell<bool>,
     /// What has been handed on of it, where the whole may have to be sent again.
     kept: RefCell<Option<Kept>>,
     /// Where it comes from; here, so that the exchange can let go of it while the backend's connection does not.
@@ -218,7 +223,9 @@ impl Body for RequestBody {
         }
         let mut slot = body.upload.incoming.borrow_mut();
         let Some(incoming) = &mut *slot else { return Poll::Ready(Some(Err(BodyError::Unwanted))) };
-        let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(cx) else {
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        body.upload.awaits_client.set(polled.is_pending());
+        let Poll::Ready(next) = polled else {
             if body.connection.is_stream() {
                 body.upload.waiting.replace(Some(cx.waker().clone()));
             }
@@ -384,7 +391,15 @@ impl Body for ResponseBody {
                     }
                     return Poll::Ready(Some(Err(BodyError::Ended)));
                 }
-                match ready!(Pin::new(incoming).poll_frame(cx)) {
+                let Poll::Ready(next) = Pin::new(incoming).poll_frame(cx) else {
+                    if exchange.backend_stalls() {
+                        exchange.fail("the backend stopped in the middle of its response");
+                        exchange.backend_broke_off();
+                        return Poll::Ready(Some(Err(BodyError::Stalled)));
+                    }
+                    return Poll::Pending;
+                };
+                match next {
                     Some(Ok(mut frame)) => {
                         if let Some(data) = frame.data_ref() {
                             exchange.sent(data.len());

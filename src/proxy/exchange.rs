@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use crate::clock;
 use crate::config::model::IdPlace;
 use crate::edge::client::Client;
+use crate::edge::sweep::Wait;
 use crate::fleet::backend::Backend;
 use crate::fleet::conduct::Failure;
 use crate::fleet::gate::Lease;
@@ -301,6 +302,17 @@ impl Exchange {
         if self.service().is_some_and(|service| gone_on < service.rules.response_timeout) {
             self.backend_failed(Failure::Cut);
         }
+    }
+
+    /// Whether the time for the next piece of a body has passed and it is the backend's piece of its answer that is
+    /// missing; true once. Asked where there is room for that piece: a client that takes nothing is another matter, and
+    /// so is one that still sends.
+    pub fn backend_stalls(&self) -> bool {
+        let watch = self.connection.watch();
+        let is_late = watch.has_fired(Wait::Body)
+            && self.upload.complete.get()
+            && !self.connection.connection().is_write_blocked();
+        is_late && watch.fired().is_some()
     }
 
     /// Counts an answer of the backend that came to its end.

@@ -27,7 +27,7 @@ pub enum Refusal {
     BodyBroken,
     /// Client: spoke the protocol of an upgrade before the upgrade was accepted.
     Hasty,
-    /// Client or backend: a request's body did not move for `body_timeout`.
+    /// Client: no piece of the request's body came for `body_timeout`.
     BodyStalled,
     /// Client: no service answers to this host and path.
     NoService,
@@ -65,6 +65,8 @@ pub enum Refusal {
     StartOver,
     /// Backend: no response in time.
     Late,
+    /// Backend: it took no piece of the request's body for `body_timeout`.
+    Untaken,
     /// Backend: the length of its answer could be read in two ways.
     Ambiguous,
     /// Backend: what it answered to a WebSocket's handshake does not open one.
@@ -102,7 +104,7 @@ impl Refusal {
             | Refusal::Unreachable
             | Refusal::Away
             | Refusal::StartOver => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::Late => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Late | Refusal::Untaken => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Ambiguous | Refusal::Handshake | Refusal::Broken => StatusCode::BAD_GATEWAY,
         }
     }
@@ -136,6 +138,7 @@ impl Refusal {
             Refusal::SessionGone => "the server that held this session is gone; begin a new one",
             Refusal::StartOver => "the server that held this session is gone; begin anew",
             Refusal::Late => "the server behind this gateway did not answer in time",
+            Refusal::Untaken => "the server behind this gateway does not take the request's body",
             Refusal::Ambiguous => "the server behind this gateway gave an answer whose length is not clear",
             Refusal::Handshake => "the server behind this gateway did not open the WebSocket",
             Refusal::NoWebSocket => "the server behind this gateway takes no WebSockets over HTTP/2 (RFC 8441)",
@@ -166,6 +169,7 @@ impl Refusal {
             | Refusal::SwitchTarget
             | Refusal::Hidden
             | Refusal::Late
+            | Refusal::Untaken
             | Refusal::Ambiguous
             | Refusal::Handshake
             | Refusal::NoWebSocket
@@ -177,7 +181,12 @@ impl Refusal {
     fn closes(self) -> bool {
         matches!(
             self,
-            Refusal::Connect | Refusal::BodyTooLarge | Refusal::BodyBroken | Refusal::BodyStalled | Refusal::Hasty
+            Refusal::Connect
+                | Refusal::BodyTooLarge
+                | Refusal::BodyBroken
+                | Refusal::BodyStalled
+                | Refusal::Untaken
+                | Refusal::Hasty
         )
     }
 }

@@ -249,7 +249,11 @@ async fn send(
         }
         if connection.watch().has_fired(Wait::Body) {
             connection.watch().fired();
-            return Poll::Ready(Err(Refusal::BodyStalled));
+            if exchange.upload.awaits_client.get() {
+                return Poll::Ready(Err(Refusal::BodyStalled));
+            }
+            exchange.backend_failed(BackendFailure::Late);
+            return Poll::Ready(Err(Refusal::Untaken));
         }
         Poll::Pending
     })

@@ -25,7 +25,15 @@ impl Program {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0".parse().unwrap(), handle).await
+    }
+
+    async fn start_on<F, Fut>(address: SocketAddr, handle: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let (address, open) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&open);
         let task = tokio::spawn(async move {
@@ -45,7 +53,12 @@ impl Program {
 
     /// Says its name on a line, then everything that it hears, and "bye" when it has heard all.
     pub(crate) async fn echo(name: &'static str) -> Self {
-        Self::start(move |mut stream: TcpStream| async move {
+        Self::echo_at("127.0.0.1:0".parse().unwrap(), name).await
+    }
+
+    /// The same at an address.
+    pub(crate) async fn echo_at(address: SocketAddr, name: &'static str) -> Self {
+        Self::start_on(address, move |mut stream: TcpStream| async move {
             // Whether somebody is still there shows below.
             let _ = stream.write_all(format!("{name}\n").as_bytes()).await;
             let mut buffer = vec![0; 64 * 1024];

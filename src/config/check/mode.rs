@@ -38,7 +38,11 @@ fn tcp(raw: &raw::Service, balance: &Balance, faults: &Faults) {
                        connection is for";
         faults.absent(&place, message, "add `listen = [\"127.0.0.1:3050\"]`");
     }
-    for place in typed.of_http.iter().chain(&raw.maintenance.of_http) {
+    let statuses = match &raw.ejection {
+        Some(raw::Switched::On(ejection)) => ejection.statuses.as_ref().map(|at| &at.place),
+        Some(raw::Switched::Off) | None => None,
+    };
+    for place in typed.of_http.iter().chain(&raw.maintenance.of_http).chain(statuses) {
         let message = "is about HTTP, which a service with mode = \"tcp\" does not look into";
         faults.error(place, message, "remove it; or write `mode = \"http\"`");
     }
