@@ -98,6 +98,7 @@ async fn offer(
     let mut pauses = PAUSES.iter();
     // Of all that wait for one backend, it is this request's turn to try.
     let mut has_turn = false;
+    let mut is_again = false;
     let waited = exchange.waited_until();
     loop {
         let backend = Arc::clone(exchange.backend().ok_or(Refusal::NotReady)?);
@@ -110,7 +111,7 @@ async fn offer(
         if exchange.waited_until() != waited {
             outbound.expect(exchange);
         }
-        let manner = Manner { has_turn, ..outbound.manner(withholds) };
+        let manner = Manner { has_turn, is_again, ..outbound.manner(withholds) };
         match send::ask(exchange, &backend, request, &manner).await {
             Ok(Head { response, sender, raw }) => {
                 if let Some(accept) = &outbound.accept {
@@ -154,7 +155,8 @@ async fn offer(
             }
             Err(Unanswered::Unreachable { request: unsent, error }) => {
                 request = *unsent;
-                if matches!(exchange.hold, Hold::Pin(_)) {
+                is_again = matches!(exchange.hold, Hold::Pin(_));
+                if is_again {
                     let is_refused = error.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
                     match pauses.next() {
                         Some(&pause) if is_refused && !is_away => tokio::time::sleep(pause).await,
@@ -162,6 +164,7 @@ async fn offer(
                         _ => {
                             has_turn = Box::pin(waiting::away(exchange)).await;
                             if !has_turn {
+                                is_again = false;
                                 Box::pin(waiting::give_up(exchange)).await?;
                             }
                         }

@@ -154,6 +154,7 @@ impl Outbound {
             is_repeatable: self.is_repeatable,
             is_upgrade: self.is_upgrade,
             has_turn: false,
+            is_again: false,
             expects: self.expects,
             interim: self.interim.as_deref(),
             withholds,

@@ -47,6 +47,8 @@ pub struct Manner<'m> {
     pub is_upgrade: bool,
     /// Whether it is this request's turn to try a backend that others wait for as well.
     pub has_turn: bool,
+    /// Whether it has tried this backend before.
+    pub is_again: bool,
     /// Whether its body is held back until the backend wants it.
     pub expects: bool,
     /// Where interim responses are noted.
@@ -107,6 +109,11 @@ pub async fn ask(
             Some(connection) => (connection, None),
             None => match connect(exchange, backend, manner).await {
                 Ok(connected) => connected,
+                // It is there, and speaks another language: what is wrong is the file, and no session is lost by that.
+                Err(Some(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    exchange.backend_failed(BackendFailure::Broken);
+                    return Err(Unanswered::Broken { unsent: Some(Box::new(request)) });
+                }
                 Err(error) => return Err(Unanswered::Unreachable { request: Box::new(request), error }),
             },
         };
@@ -171,9 +178,15 @@ async fn connect(
     };
     match &result {
         Ok(_) => reached(backend),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "a backend does not speak its service's `protocol`");
+        }
         Err(error) => {
             backend.reach.failed(exchange.thread.shared.clock.millis());
-            exchange.backend_failed(BackendFailure::Unreachable);
+            // One request that tries again and again says no more than at its first try.
+            if !manner.is_again {
+                exchange.backend_failed(BackendFailure::Unreachable);
+            }
             tracing::debug!(generation = %backend.generation, backend = %backend.name, %error, "cannot connect to a backend");
         }
     }

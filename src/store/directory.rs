@@ -30,6 +30,10 @@ use crate::record::frame;
 pub(super) const FLEET: &str = "fleet";
 const HASH_KEY: &str = "hash-key";
 
+/// How often, and how far apart, a lock is asked for that somebody has.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// An opened and locked state directory; dropping it lets the lock go.
 #[derive(Debug)]
 pub struct Directory {
@@ -54,7 +58,7 @@ impl Directory {
             .mode(0o600)
             .open(&file)
             .map_err(StoreError::io("open", &file))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match locked(&lock) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 return Err(StoreError::Held { path: path.to_owned(), pid: holder(&mut lock) });
@@ -115,6 +119,17 @@ impl Store for Directory {
     fn place(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// Takes the lock. One that was killed a moment ago lets it go only when the system has put it away.
+fn locked(lock: &File) -> Result<(), Errno> {
+    for _ in 0..LOCK_TRIES {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            taken => return taken,
+        }
+    }
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// The record in a state directory, whoever holds it.

@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn no_report_shows_what_may_be_a_secret() {
+    for force in [
+        "force = { cookie = \"try\", sekret = \"hunter2hunter2hunter2\" }",
+        "force = \"hunter2hunter2hunter2\"",
+        "force = [\"hunter2hunter2hunter2\"]",
+        "force.Secret = \"hunter2hunter2hunter2\"",
+        "force = { cookie = \"try\", sec\\u0072et = \"hunter2hunter2hunter2\" }",
+        "[service.force]\ncookie = \"try\"\nsekret = \"hunter2hunter2hunter2\"",
+    ] {
+        let report = parse("t.toml", &format!("{MINIMAL}{force}\n")).unwrap_err();
+        for shown in [report.to_string(), report.render(true)] {
+            assert!(!shown.contains("hunter2") && shown.contains("t.toml:"), "{force}\n{shown}");
+        }
+    }
+}
+
+#[test]
 fn warnings_name_what_may_not_be_meant() {
     for (text, expected) in [
         (MINIMAL.to_owned(), "1:1 service[0].session"),

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::http2::{request, send, whole};
-use crate::support::{Call, File, Gateway, H2c, Http2, Service, Wire, eventually, free_address, within};
+use crate::support::{App, Browser, Call, File, Gateway, H2c, Http2, Service, Wire, eventually, free_address, within};
 use crate::{before, service};
 
 /// Kinds of frames (RFC 9113 section 6).
@@ -334,4 +334,22 @@ async fn a_silent_connection_is_not_used_for_others() {
     assert_eq!(Wire::open(gateway.address).await.get("/silent").await.status(), 504);
     assert_eq!(Wire::open(gateway.address).await.get("/").await.status(), 200);
     assert!(backend.open() >= 1);
+}
+
+#[tokio::test]
+async fn a_protocol_that_a_backend_does_not_speak_loses_no_session() {
+    let app = App::start("1", 1).await;
+    let service = Service::app().session("cookie = \"sid\", lost_after = \"0s\"").backends([app.address]);
+    let mut gateway = Gateway::ready(File::new([service.clone()])).await;
+    let mut browser = Browser::new(gateway.address);
+    browser.login().await;
+    gateway.reload([service.clone().set("protocol", "\"h2c\"")]).await;
+    for _ in 0..3 {
+        let id = browser.id.clone().unwrap();
+        let mut wire = Wire::open(gateway.address).await;
+        assert_eq!(wire.ask("GET", "/count", &format!("Cookie: sid={id}\r\n")).await.status(), 502);
+    }
+    assert_eq!(gateway.status().await.lost(), 0);
+    gateway.reload([service]).await;
+    browser.count().await;
 }

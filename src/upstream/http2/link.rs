@@ -109,7 +109,10 @@ impl Link {
             answered.await;
             match link.failure() {
                 None if !state.ended.get() => Ok(link),
-                None => Err(io::ErrorKind::UnexpectedEof.into()),
+                None => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it closed the connection instead of beginning HTTP/2",
+                )),
                 Some(error) => Err(no_http2(error)),
             }
         };
@@ -268,8 +271,7 @@ pub(super) fn settings(max_header_size: usize) -> Builder {
 }
 
 pub(super) fn no_http2(error: h2::Error) -> io::Error {
-    let kind = error.get_io().map_or(io::ErrorKind::InvalidData, io::Error::kind);
-    io::Error::new(kind, format!("it does not speak HTTP/2 without TLS: {error}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("it does not speak HTTP/2 without TLS: {error}"))
 }
 
 /// A connection's task: moves its bytes, asks for signs of life, and sees to its end.
