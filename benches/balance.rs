@@ -8,14 +8,11 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tidegate::config::defaults;
 use tidegate::config::model::{Address, Balance};
-use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
+use tidegate::fleet::backend::{Backend, Ties};
 use tidegate::fleet::balance::{Placement, Placements, Turn, Wish, crc32};
-use tidegate::fleet::conduct::Conduct;
-use tidegate::fleet::ending::Ending;
 use tidegate::fleet::gate::Gate;
-use tidegate::fleet::limit::Limit;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
-use tidegate::sync::atomic::{AtomicBool, AtomicU64};
+use tidegate::sync::atomic::AtomicU64;
 
 /// Serving threads: each backend has a counter of requests for each.
 const THREADS: usize = 4;
@@ -23,28 +20,18 @@ const COUNTS: [usize; 3] = [10, 1_000, 10_000];
 
 fn placements(count: usize, is_even: bool) -> Vec<Placement> {
     let rules = defaults::session(&ServiceName::new("app"));
-    let (gate, ending) = (Arc::new(Gate::new(Arc::new(|| {}))), Arc::new(Ending::default()));
-    let lifetimes = Arc::new(Lifetimes::new(&rules));
+    let ties = Ties::alone(Arc::new(Gate::new(Arc::new(|| {}))), &rules);
     let one = |index: usize| {
         let (host, port) = (format!("10.{}.{}.1", index / 250, index % 250), 8_080);
         let address = Address::Tcp { host, port };
+        let slot = Slot(u32::try_from(index).expect("few"));
+        let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) };
+        let name = BackendName::new(&address.to_string());
         let backend = Backend {
-            slot: Slot(u32::try_from(index).expect("few")),
-            generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) },
-            name: BackendName::new(&address.to_string()),
-            address,
-            prefix: None,
-            gate: Arc::clone(&gate),
-            ending: Arc::clone(&ending),
-            lifetimes: Arc::clone(&lifetimes),
             sessions: AtomicU64::new(100 + index as u64 % 7),
             unconfirmed: AtomicU64::new(index as u64 % 5),
             entries: AtomicU64::new(100),
-            named: AtomicBool::new(false),
-            reach: Reach::default(),
-            conduct: Conduct::default(),
-            load: Load::new(THREADS),
-            limit: Limit::none(Slot(u32::try_from(index).expect("few"))),
+            ..Backend::new(slot, generation, name, address, ties.clone(), THREADS)
         };
         let weight = if is_even { 1 } else { 1 + u32::try_from(index % 4).expect("few") };
         Placement::new(Arc::new(backend), weight, None)

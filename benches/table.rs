@@ -11,11 +11,8 @@ use std::time::Duration;
 
 use tidegate::clock::{Clock, monotonic_nanos};
 use tidegate::config::model::{Address, SessionRules};
-use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
-use tidegate::fleet::conduct::Conduct;
-use tidegate::fleet::ending::Ending;
+use tidegate::fleet::backend::{Backend, Ties};
 use tidegate::fleet::gate::Gate;
-use tidegate::fleet::limit::Limit;
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash};
 use tidegate::session::table::{Bind, Closing, Table};
@@ -47,23 +44,10 @@ impl World {
             rename_grace: Duration::from_secs(10),
             ..tidegate::config::defaults::session(&ServiceName::new("app"))
         };
-        self.slots.intern(|slot| Backend {
-            slot,
-            generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
-            name: BackendName::new("b"),
-            address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
-            prefix: None,
-            gate: Arc::new(gate),
-            ending: Arc::new(Ending::default()),
-            lifetimes: Arc::new(Lifetimes::new(&rules)),
-            sessions: AtomicU64::new(0),
-            unconfirmed: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            named: AtomicBool::new(false),
-            reach: Reach::default(),
-            conduct: Conduct::default(),
-            load: Load::new(1),
-            limit: Limit::none(slot),
+        self.slots.intern(|slot| {
+            let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) };
+            let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+            Backend::new(slot, generation, BackendName::new("b"), address, Ties::alone(Arc::new(gate), &rules), 1)
         })
     }
 

@@ -5,13 +5,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
-
-use futures_util::StreamExt;
-use support::{App, Browser, File, Gateway, Message, Service, Wire, eventually, within};
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use support::{App, Browser, File, Gateway, Message, Service, Socket, Wire, eventually};
 
 const END: &str = "end = [{ path = \"/never\" }]";
 
@@ -50,17 +44,6 @@ impl Pair {
     async fn ask(&self, method: &str, target: &str, fields: &str) -> Message {
         Wire::open(self.gateway.address).await.ask(method, target, fields).await
     }
-}
-
-/// A tab that holds a WebSocket of the session.
-async fn tab(gateway: SocketAddr, id: &str) -> WebSocketStream<TcpStream> {
-    let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
-    request.headers_mut().insert("cookie", format!("sid={id}").parse().unwrap());
-    let stream = TcpStream::connect(gateway).await.unwrap();
-    let (mut socket, _) = within("a WebSocket opens", tokio_tungstenite::client_async(request, stream)).await.unwrap();
-    let hello = within("the application greets", socket.next()).await.unwrap().unwrap();
-    assert!(hello.to_text().unwrap().contains("\"known\":true"), "{hello:?}");
-    socket
 }
 
 #[tokio::test]
@@ -112,7 +95,7 @@ async fn a_session_ends_with_its_last_tab() {
     let mut user = pair.browser();
     user.login().await;
     let id = user.id.clone().unwrap();
-    let (first, second) = (tab(pair.gateway.address, &id).await, tab(pair.gateway.address, &id).await);
+    let (first, second) = (Socket::tab(pair.gateway.address, &id).await, Socket::tab(pair.gateway.address, &id).await);
     let mut plain = pair.browser();
     plain.login().await;
     plain.count().await;
@@ -120,7 +103,7 @@ async fn a_session_ends_with_its_last_tab() {
     drop(first);
     pair.gateway.until("one tunnel is left", |status| status.generation("app", 1).unwrap().tunnels == 1).await;
     // The other tab keeps it; a session that never had a tab lives by its requests.
-    let other = tab(pair.gateway.address, &id).await;
+    let other = Socket::tab(pair.gateway.address, &id).await;
     drop(second);
     assert_eq!(pair.gateway.status().await.generation("app", 1).unwrap().sessions, 2);
     drop(other);

@@ -8,6 +8,7 @@ use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
 use crate::fleet::gate::Gate;
 use crate::fleet::limit::Limit;
+use crate::fleet::queue::Queue;
 use crate::ids::{BackendName, GenerationId, Slot};
 use crate::record::fleet::known_as;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -49,7 +50,58 @@ pub struct Backend {
     pub limit: Arc<Limit>,
 }
 
+/// What a backend has in common with others: with those of its generation, or of its whole service.
+#[derive(Clone, Debug)]
+pub struct Ties {
+    /// The generation's.
+    pub gate: Arc<Gate>,
+    /// The generation's.
+    pub ending: Arc<Ending>,
+    /// The service's.
+    pub lifetimes: Arc<Lifetimes>,
+    /// The service's.
+    pub queue: Arc<Queue>,
+}
+
+impl Ties {
+    /// Those of a generation that is the only one of a service with these rules.
+    pub fn alone(gate: Arc<Gate>, rules: &crate::config::model::SessionRules) -> Self {
+        let (ending, lifetimes) = (Arc::new(Ending::default()), Arc::new(Lifetimes::new(rules)));
+        Self { gate, ending, lifetimes, queue: Queue::new() }
+    }
+}
+
 impl Backend {
+    /// One that has nothing to do yet, with a counter for each of `threads` serving threads, and no prefix.
+    pub fn new(
+        slot: Slot,
+        generation: GenerationId,
+        name: BackendName,
+        address: Address,
+        ties: Ties,
+        threads: usize,
+    ) -> Self {
+        let Ties { gate, ending, lifetimes, queue } = ties;
+        Self {
+            slot,
+            generation,
+            name,
+            address,
+            prefix: None,
+            gate,
+            ending,
+            lifetimes,
+            sessions: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            named: AtomicBool::new(false),
+            reach: Reach::default(),
+            conduct: Conduct::default(),
+            load: Load::new(threads),
+            limit: Limit::new(slot, queue),
+        }
+    }
+
     /// What the log of bindings calls it.
     pub fn known_as(&self) -> BackendName {
         known_as(&self.name, &self.address, self.prefix.as_deref())

@@ -27,11 +27,6 @@ impl Limit {
         Arc::new(Self { slot, most: AtomicU32::new(NONE), inside: AtomicU32::new(0), queue })
     }
 
-    /// No limit, and a queue of its own.
-    pub fn none(slot: Slot) -> Arc<Self> {
-        Self::new(slot, Queue::new())
-    }
-
     /// Sets how many requests there may be; `None` for as many as come. What is beyond a lower limit goes on. Requests
     /// that began while there was none are not counted. [`Queue::renew`] has to follow: there may be room for some.
     pub fn set(&self, most: Option<u32>) {

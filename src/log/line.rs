@@ -130,6 +130,19 @@ fn protocol(version: Version) -> &'static [u8] {
     }
 }
 
+/// Who served it, as far as anybody did.
+fn json_origin(out: &mut Vec<u8>, generation: Option<u64>, backend: Option<&str>) {
+    if let Some(generation) = generation {
+        out.extend_from_slice(b",\"generation\":");
+        escape::decimal(out, generation);
+    }
+    if let Some(backend) = backend {
+        out.extend_from_slice(b",\"backend\":\"");
+        bounded(out, backend.as_bytes(), NAME, escape::json);
+        out.push(b'"');
+    }
+}
+
 /// Appends the exchange as one JSON object and a line feed. What is not there has no key.
 pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
@@ -161,15 +174,7 @@ pub(super) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, exchange: &Exchange<'_>
         bounded(out, exchange.service.as_bytes(), NAME, escape::json);
         out.push(b'"');
     }
-    if let Some(generation) = exchange.generation {
-        out.extend_from_slice(b",\"generation\":");
-        escape::decimal(out, generation);
-    }
-    if let Some(backend) = exchange.backend {
-        out.extend_from_slice(b",\"backend\":\"");
-        bounded(out, backend.as_bytes(), NAME, escape::json);
-        out.push(b'"');
-    }
+    json_origin(out, exchange.generation, exchange.backend);
     out.extend_from_slice(b",\"session\":\"");
     out.extend_from_slice(exchange.session.as_str().as_bytes());
     if let Some(referer) = exchange.referer {

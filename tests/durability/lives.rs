@@ -1,16 +1,11 @@
 //! What a session is, it is after the gateway's death: renamed, closed, seen once, idle, held by a tab, or lost.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::support::{App, Browser, File, Gateway, Message, Service, Wire, eventually, full_scale, within};
+use crate::support::{App, Browser, File, Gateway, Message, Service, Socket, Wire, eventually, full_scale};
 
 const END: &str = "end = [{ path = \"/say/logout\" }]";
 
@@ -93,17 +88,6 @@ async fn at_once(_: &std::path::Path) {}
 pub(crate) async fn passed(time: Duration) {
     let began = Instant::now();
     eventually("the time has passed", async || if began.elapsed() > time { Ok(()) } else { Err("not yet") }).await;
-}
-
-/// A tab that holds a WebSocket of the session.
-async fn tab(gateway: SocketAddr, id: &str) -> WebSocketStream<TcpStream> {
-    let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
-    request.headers_mut().insert("cookie", format!("sid={id}").parse().unwrap());
-    let stream = TcpStream::connect(gateway).await.unwrap();
-    let (mut socket, _) = within("a WebSocket opens", tokio_tungstenite::client_async(request, stream)).await.unwrap();
-    let hello = within("the application greets", socket.next()).await.unwrap().unwrap();
-    assert!(hello.to_text().unwrap().contains("\"known\":true"), "{hello:?}");
-    socket
 }
 
 #[tokio::test]
@@ -219,7 +203,7 @@ async fn a_session_lives_by_the_tab_that_was_open_when_the_gateway_died() {
     let id = user.id.clone().unwrap();
     let mut plain = pair.browser();
     plain.login().await;
-    let _tab = tab(pair.gateway().address, &id).await;
+    let _tab = Socket::tab(pair.gateway().address, &id).await;
     pair.roll().await;
     // Only the tab has kept it.
     pair.gateway().sessions(1, 1).await;

@@ -7,15 +7,12 @@ use std::time::Duration;
 use loom::thread;
 use tidegate::clock::Clock;
 use tidegate::config::model::{Address, SessionRules};
-use tidegate::fleet::backend::{Backend, Lifetimes, Load, Reach};
-use tidegate::fleet::conduct::Conduct;
-use tidegate::fleet::ending::Ending;
+use tidegate::fleet::backend::{Backend, Ties};
 use tidegate::fleet::gate::{Gate, Lease};
-use tidegate::fleet::limit::Limit;
 use tidegate::fleet::slots::Slots;
 use tidegate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, SessionHash, Slot};
 use tidegate::session::table::{Bind, Closing, Pin, Table};
-use tidegate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tidegate::sync::atomic::Ordering;
 
 pub(crate) const IDLE: u64 = 2;
 pub(crate) const AGE: u64 = 7;
@@ -129,23 +126,10 @@ impl World {
             ..tidegate::config::defaults::session(&ServiceName::new("app"))
         };
         change(&mut rules);
-        let backend = self.slots.intern(|slot| Backend {
-            slot,
-            generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
-            name: BackendName::new("b"),
-            address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
-            prefix: None,
-            gate,
-            ending: Arc::new(Ending::default()),
-            lifetimes: Arc::new(Lifetimes::new(&rules)),
-            sessions: AtomicU64::new(0),
-            unconfirmed: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            named: AtomicBool::new(false),
-            reach: Reach::default(),
-            conduct: Conduct::default(),
-            load: Load::new(1),
-            limit: Limit::none(slot),
+        let backend = self.slots.intern(|slot| {
+            let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) };
+            let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+            Backend::new(slot, generation, BackendName::new("b"), address, Ties::alone(gate, &rules), 1)
         });
         reaper.slot.set((Arc::downgrade(&self.slots), backend.slot)).expect("set once");
         (backend, reaper)

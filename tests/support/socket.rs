@@ -16,6 +16,17 @@ pub(crate) struct Socket(WebSocketStream<TcpStream>);
 impl Socket {
     /// Opens `path` with the session of this id, and takes the application's first word.
     pub(crate) async fn open(gateway: SocketAddr, path: &str, id: Option<&str>) -> Self {
+        Self::greeted(gateway, path, id).await.0
+    }
+
+    /// A tab that holds a WebSocket of a session, which the application knows.
+    pub(crate) async fn tab(gateway: SocketAddr, id: &str) -> Self {
+        let (tab, hello) = Self::greeted(gateway, "/ws", Some(id)).await;
+        assert!(hello.contains("\"known\":true"), "{hello:?}");
+        tab
+    }
+
+    async fn greeted(gateway: SocketAddr, path: &str, id: Option<&str>) -> (Self, String) {
         let mut request = format!("ws://{gateway}{path}").into_client_request().unwrap();
         if let Some(id) = id {
             request.headers_mut().insert("cookie", format!("sid={id}").parse().unwrap());
@@ -25,8 +36,8 @@ impl Socket {
         let (socket, answer) = opened.unwrap_or_else(|error| panic!("no WebSocket: {error}"));
         assert_eq!(answer.status(), 101);
         let mut socket = Self(socket);
-        socket.text().await;
-        socket
+        let hello = socket.text().await;
+        (socket, hello)
     }
 
     pub(crate) async fn send(&mut self, text: &str) {

@@ -8,35 +8,19 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::{Address, HashMethod, Hashing, KeyPlace};
-use crate::fleet::backend::{Lifetimes, Load, Reach};
-use crate::fleet::conduct::Conduct;
-use crate::fleet::ending::Ending;
+use crate::fleet::backend::Ties;
 use crate::fleet::gate::Gate;
-use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
-use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 const ALL: [Balance; 4] = [Balance::RandomTwo, Balance::RoundRobin, Balance::LeastSessions, Balance::LeastRequests];
 
 fn backend(index: u32, address: Address) -> Backend {
-    Backend {
-        slot: Slot(index),
-        generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) },
-        name: BackendName::new(&address.to_string()),
-        address,
-        prefix: None,
-        gate: Arc::new(Gate::new(Arc::new(|| {}))),
-        ending: Arc::new(Ending::default()),
-        lifetimes: Arc::new(Lifetimes::new(&crate::config::defaults::session(&ServiceName::new("app")))),
-        sessions: AtomicU64::new(0),
-        unconfirmed: AtomicU64::new(0),
-        entries: AtomicU64::new(0),
-        named: AtomicBool::new(false),
-        reach: Reach::default(),
-        conduct: Conduct::default(),
-        load: Load::new(1),
-        limit: Limit::none(Slot(index)),
-    }
+    let service = ServiceName::new("app");
+    let gate = Arc::new(Gate::new(Arc::new(|| {})));
+    let ties = Ties::alone(gate, &crate::config::defaults::session(&service));
+    let (generation, name) =
+        (GenerationId { service, number: GenerationNumber(1) }, BackendName::new(&address.to_string()));
+    Backend::new(Slot(index), generation, name, address, ties, 1)
 }
 
 fn placement(index: u32, weight: u32, sessions: u64) -> Placement {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Effects;
 use super::health::Vitals;
 use crate::config::model::{self, Address, Hook, MaxRequests, Service};
-use crate::fleet::backend::{Backend, Lifetimes, Load, Reach};
+use crate::fleet::backend::{Backend, Lifetimes, Ties};
 use crate::fleet::balance::{Placement, Placements, Turn};
 use crate::fleet::conduct::Conduct;
 use crate::fleet::ending::Ending;
@@ -14,12 +14,11 @@ use crate::fleet::gate::{Bell, Gate};
 use crate::fleet::health::Heed;
 use crate::fleet::intent::{Intent, Work, may_take};
 use crate::fleet::lifecycle::Lifecycle;
-use crate::fleet::limit::Limit;
 use crate::fleet::queue::Queue;
 use crate::fleet::slots::Slots;
 use crate::fleet::view::GenerationView;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
-use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::atomic::AtomicBool;
 
 /// Generations that are gone and still known by their backends, per service. An id that is no longer known is ignored
 /// like one that never served.
@@ -307,23 +306,12 @@ impl Generation {
     /// Adds a backend that is not known yet.
     pub(super) fn seat(&mut self, with: &Fittings<'_>, id: &GenerationId, l: &Arc<Lifetimes>, s: NewSeat) {
         let Fittings { slots, threads, alarm } = *with;
+        let (gate, ending) = (Arc::clone(&self.gate), Arc::clone(&self.ending));
+        let ties = Ties { gate, ending, lifetimes: Arc::clone(l), queue: Arc::clone(&self.queue) };
         let backend = slots.intern(|slot| Backend {
-            slot,
-            generation: id.clone(),
-            name: s.identity.name,
-            address: s.identity.address,
             prefix: s.identity.prefix,
-            gate: Arc::clone(&self.gate),
-            ending: Arc::clone(&self.ending),
-            lifetimes: Arc::clone(l),
-            sessions: AtomicU64::new(0),
-            unconfirmed: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            named: AtomicBool::new(false),
-            reach: Reach::default(),
             conduct: Conduct::new(Arc::clone(alarm)),
-            load: Load::new(threads),
-            limit: Limit::new(slot, Arc::clone(&self.queue)),
+            ..Backend::new(slot, id.clone(), s.identity.name, s.identity.address, ties, threads)
         });
         self.seats.push(Seat {
             backend,

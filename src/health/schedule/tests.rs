@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::model::{Address, Plan, Service};
-use crate::fleet::backend::{Backend, Lifetimes, Load, Reach};
-use crate::fleet::conduct::Conduct;
-use crate::fleet::ending::Ending;
+use crate::fleet::backend::{Backend, Ties};
 use crate::fleet::gate::Gate;
-use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
-use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 fn rules(change: impl FnOnce(&mut HealthCheck)) -> Arc<Service> {
     let mut check = crate::config::defaults::health();
@@ -22,24 +18,11 @@ fn rules(change: impl FnOnce(&mut HealthCheck)) -> Arc<Service> {
 }
 
 fn checked(index: u32, rules: &Arc<Service>) -> Checked {
-    let backend = Backend {
-        slot: Slot(index),
-        generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) },
-        name: BackendName::new(&format!("b{index}")),
-        address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 80 },
-        prefix: None,
-        gate: Arc::new(Gate::new(Arc::new(|| {}))),
-        ending: Arc::new(Ending::default()),
-        lifetimes: Arc::new(Lifetimes::new(&rules.session)),
-        sessions: AtomicU64::new(0),
-        unconfirmed: AtomicU64::new(0),
-        entries: AtomicU64::new(0),
-        named: AtomicBool::new(false),
-        reach: Reach::default(),
-        conduct: Conduct::default(),
-        limit: Limit::none(Slot(index)),
-        load: Load::new(1),
-    };
+    let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(1) };
+    let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 80 };
+    let ties = Ties::alone(Arc::new(Gate::new(Arc::new(|| {}))), &rules.session);
+    let name = BackendName::new(&format!("b{index}"));
+    let backend = Backend::new(Slot(index), generation, name, address, ties, 1);
     Checked { backend: Arc::new(backend), rules: Arc::clone(rules), course: 0 }
 }
 

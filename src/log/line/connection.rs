@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{AGENT, NAME, address, bounded, word};
+use super::{AGENT, NAME, address, bounded, json_origin, word};
 use crate::log::escape;
 use crate::log::stamp::Stamp;
 
@@ -49,15 +49,7 @@ pub(in crate::log) fn json(out: &mut Vec<u8>, stamp: &mut Stamp, connection: &Co
     out.extend_from_slice(b",\"service\":\"");
     bounded(out, connection.service.as_bytes(), NAME, escape::json);
     out.push(b'"');
-    if let Some(generation) = connection.generation {
-        out.extend_from_slice(b",\"generation\":");
-        escape::decimal(out, generation);
-    }
-    if let Some(backend) = connection.backend {
-        out.extend_from_slice(b",\"backend\":\"");
-        bounded(out, backend.as_bytes(), NAME, escape::json);
-        out.push(b'"');
-    }
+    json_origin(out, connection.generation, connection.backend);
     out.extend_from_slice(b",\"reason\":\"");
     bounded(out, connection.reason.as_bytes(), AGENT, escape::json);
     out.extend_from_slice(b"\"}\n");

@@ -12,13 +12,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::{Address, SessionRules};
-use crate::fleet::backend::{Lifetimes, Load, Reach};
-use crate::fleet::conduct::Conduct;
-use crate::fleet::ending::Ending;
+use crate::fleet::backend::Ties;
 use crate::fleet::gate::Gate;
-use crate::fleet::limit::Limit;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
-use crate::sync::atomic::AtomicBool;
 
 const IDLE: u64 = 20;
 const AGE: u64 = 900;
@@ -67,23 +63,10 @@ impl World {
             ..crate::config::defaults::session(&ServiceName::new("app"))
         };
         change(&mut rules);
-        self.slots.intern(|slot| Backend {
-            slot,
-            generation: GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) },
-            name: BackendName::new("b"),
-            address: Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 },
-            prefix: None,
-            gate,
-            ending: Arc::new(Ending::default()),
-            lifetimes: Arc::new(Lifetimes::new(&rules)),
-            sessions: AtomicU64::new(0),
-            unconfirmed: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            named: AtomicBool::new(false),
-            reach: Reach::default(),
-            conduct: Conduct::default(),
-            load: Load::new(1),
-            limit: Limit::none(slot),
+        self.slots.intern(|slot| {
+            let generation = GenerationId { service: ServiceName::new("app"), number: GenerationNumber(number) };
+            let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+            Backend::new(slot, generation, BackendName::new("b"), address, Ties::alone(gate, &rules), 1)
         })
     }
 
