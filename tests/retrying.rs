@@ -5,6 +5,12 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use support::{Browser, File, Gateway, Http2, Message, Script, Service, Wire, answer, eventually, http2};
 
@@ -288,4 +294,47 @@ async fn clients_of_http2_are_spared_as_well() {
     assert_eq!((yes.count("/page"), yes.count("/form")), (20, 20));
     assert!(no.count("/page") > 0 && no.count("/form") > 0);
     assert!(yes.heard().iter().filter(|heard| heard.head.target() == "/form").all(|heard| heard.body == b"abcdefg"));
+}
+
+/// A backend that refuses each request once it is told to, and counts them before.
+async fn hesitating(asked: &Arc<AtomicUsize>, permits: &Arc<Semaphore>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, permits) = (Arc::clone(asked), Arc::clone(permits));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (asked, permits) = (Arc::clone(&asked), Arc::clone(&permits));
+            tokio::spawn(async move {
+                let mut wire = Wire::new(stream);
+                while let Ok(Some(_)) = wire.request().await {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    permits.acquire().await.unwrap().forget();
+                    wire.try_send(refusal("old")).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_roll_in_between_lets_a_refusal_stand() {
+    let (asked, permits) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let old = [hesitating(&asked, &permits).await, hesitating(&asked, &permits).await];
+    let retrying = Service::app().set("retry_new", "[503]");
+    let mut gateway = Gateway::ready(File::new([retrying.clone().backends(old)])).await;
+    let mut wire = Wire::open(gateway.address).await;
+    let answered = tokio::spawn(async move { wire.ask("GET", "/held", "").await });
+    eventually("one of them has the request", async || match asked.load(Ordering::SeqCst) {
+        1 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    let new = serving("new").await;
+    gateway.reload([retrying.backends([new.address])]).await;
+    gateway.active(2).await;
+    // For the one that has it and for the other one, which would open a session on the old generation (promise P2).
+    permits.add_permits(2);
+    assert_eq!(answered.await.unwrap().status(), 503);
+    assert_eq!((asked.load(Ordering::SeqCst), new.count("/held")), (1, 0));
 }
