@@ -4,6 +4,8 @@
 mod doubts;
 #[path = "config/health.rs"]
 mod health;
+#[path = "config/worker.rs"]
+mod worker;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,7 +22,9 @@ const REFERENCE: &str = include_str!("../config/reference.toml");
 const FAULTS: &str = include_str!("config/faults.txt");
 /// A file without a fault to which faulty lines are added.
 const MINIMAL: &str = "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:8801\"]\n";
-/// The same with two backends.
+/// The same for lines of a worker.
+const WORKER: &str = "[[service]]\nname = \"app\"\n[service.worker]\ncommand = [\"app\"]\nbase_port = 8800\n";
+/// A file with two backends.
 const TWO: &str = "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:8801\", \"127.0.0.1:8802\"]\n";
 
 fn good(text: &str) -> Loaded {
@@ -62,6 +66,7 @@ fn each_fault_has_its_place_and_its_remedy() {
                 "gateway" => format!("[gateway]\n{piece}{MINIMAL}"),
                 "service" => format!("{MINIMAL}{piece}"),
                 "backends" => format!("[[service]]\nname = \"app\"\nbackends = {piece}"),
+                "worker" => format!("{WORKER}{piece}"),
                 "warnings" => format!("{TWO}{piece}"),
                 _ => std::mem::take(&mut piece),
             };
@@ -238,12 +243,9 @@ fn the_default_file_is_what_the_tour_needs() {
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(model.gateway.state, StatePlace::Directory("target/state".into()));
     assert_eq!(model.services[0].session.sources, [Source::of(IdPlace::Cookie("demo_session".to_owned()))]);
-    let rolled = good(&DEFAULT.replace("backends = [\"127.0.0.1:8801\"]", "backends = [\"127.0.0.1:8802\"]")).model;
+    let rolled = good(&DEFAULT.replace("\"demo-app\",", "\"demo-app\", \"--address\", \"127.0.0.1\",")).model;
     let changes = diff::diff(&model, &rolled);
-    assert_eq!(
-        changes.to_string(),
-        "service demo: rolls to a new generation, backends 127.0.0.1:8801 -> 127.0.0.1:8802"
-    );
+    assert!(changes.to_string().starts_with("service demo: rolls to a new generation, worker.command: "), "{changes}");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "layers/worker.rs"]
+mod worker;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
@@ -93,6 +96,7 @@ fn backends(model: &Model) -> Vec<String> {
             let generations: Vec<_> = generations.iter().map(each).collect();
             format!("{} {}", service.name, generations.join(" "))
         }
+        Plan::Worker(_) => "workers".to_owned(),
     };
     model.services.iter().map(|service| told(service)).collect()
 }

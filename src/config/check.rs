@@ -8,8 +8,10 @@ mod links;
 mod maintenance;
 mod mode;
 mod ramp;
+mod ready;
 mod session;
 mod waiting;
+mod worker;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,8 +20,7 @@ use std::sync::Arc;
 use session::Around;
 
 use super::model::{
-    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Intent, Model, Plan, ReadyCheck, Service,
-    StatePlace,
+    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Intent, Model, Plan, Service, StatePlace,
 };
 use super::reader::At;
 use super::report::{Faults, Place, shown};
@@ -46,6 +47,7 @@ pub(super) fn check(file: &raw::File, faults: &Faults) -> Option<Model> {
         .zip(&sessions)
         .map(|(raw, session)| service(raw, session, &gateway, &own, faults))
         .collect();
+    worker::across(file, &own, faults);
     doubts::across(file, &sessions, &gateway, &services, faults);
     let services = services.into_iter().map(|service| service.map(Arc::new)).collect::<Option<Vec<_>>>()?;
     Some(Model { gateway: Arc::new(gateway), services })
@@ -257,10 +259,10 @@ fn service(
     own: &Own<'_>,
     faults: &Faults,
 ) -> Option<Service> {
-    let plan = plan(raw, own, faults);
+    let plan = plan(raw, gateway, own, faults);
     balance::ignored(raw, faults);
     answers::doubts(raw, plan.as_ref(), faults);
-    let ready = ready(&raw.ready, faults);
+    let ready = ready::ready(raw, faults);
     let (on_starting, on_retired) = (hook(&raw.on_starting), hook(&raw.on_retired));
     let name = raw.name.as_ref().map(|at| at.value.clone());
     // A name that is missing has been reported; what else is wrong is to be told in the same breath.
@@ -317,17 +319,24 @@ fn service(
     })
 }
 
-fn plan(raw: &raw::Service, own: &Own<'_>, faults: &Faults) -> Option<Plan> {
+fn plan(raw: &raw::Service, gateway: &Gateway, own: &Own<'_>, faults: &Faults) -> Option<Plan> {
     if raw.has_backends && raw.has_generations {
         let help = "remove `backends`, or move them into a [[service.generation]] with an `id`";
         let other = raw.generations.iter().find_map(|generation| generation.id.as_ref());
         let other = other.map(|id| faults.elsewhere(&id.place, &raw.backends_place)).unwrap_or_default();
         let message = format!("`backends` and [[service.generation]]{other} exclude each other");
         faults.error(&raw.backends_place, message, help);
-    } else if !raw.has_backends && !raw.has_generations {
+    } else if !raw.has_backends && !raw.has_generations && !raw.has_worker {
         let place = Place { span: raw.place.span.clone(), key: format!("{}.backends", raw.place.key) };
-        faults.absent(&place, "the service has no backends", "add `backends = [\"127.0.0.1:8801\"]`");
+        let message = "the service has no backends: neither `backends` nor [[service.generation]] nor [service.worker]";
+        let help = "add `backends = [\"127.0.0.1:8801\"]`; or [service.worker] with a `command`, and the gateway starts \
+                    them itself";
+        faults.absent(&place, message, help);
     }
+    let worker = raw.worker.as_ref().map(|worker| {
+        worker::alone(raw, worker, faults);
+        worker::worker(raw, worker, gateway, faults)
+    });
     let mut seen: HashMap<u64, &Place> = HashMap::new();
     let mut generations = Vec::new();
     for generation in &raw.generations {
@@ -347,6 +356,9 @@ fn plan(raw: &raw::Service, own: &Own<'_>, faults: &Faults) -> Option<Plan> {
     let numbered = raw.backends.as_ref().map(|at| backends(&at.value, own, faults));
     generations.sort_by_key(|generation| generation.number);
     nobody_up(raw, &generations, numbered.as_deref(), faults);
+    if let Some(worker) = worker {
+        return Some(Plan::Worker(Arc::new(worker?)));
+    }
     match numbered {
         Some(backends) => Some(Plan::Numbered(backends)),
         None if !generations.is_empty() => Some(Plan::Explicit(generations)),
@@ -421,22 +433,6 @@ impl Own<'_> {
             faults.error(&backend.place, message, help);
         }
     }
-}
-
-fn ready(raw: &raw::Ready, faults: &Faults) -> ReadyCheck {
-    let default = defaults::ready();
-    let ready = ReadyCheck {
-        path: or(&raw.path, default.path),
-        timeout: or(&raw.timeout, default.timeout),
-        interval: or(&raw.interval, default.interval),
-    };
-    if let Some(interval) = &raw.interval
-        && ready.interval >= ready.timeout
-    {
-        let help = "write an `interval` well below `timeout`, such as \"250ms\"";
-        faults.error(&interval.place, "is not shorter than `timeout`: nothing would be asked twice", help);
-    }
-    ready
 }
 
 fn hook(raw: &Option<raw::Hook>) -> Option<Hook> {

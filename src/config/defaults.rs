@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::model::worker::{
+    Launch, Limits, Listen, Output, Restart, RollOnReload, Stop, StopSignal, Variables, WorkCheck, Worker,
+};
 use super::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Balance, Ejection, Gateway, HashMethod, HealthCheck, HostRule,
     IssuedCookie, Maintenance, Mode, OnLost, Plan, Protocol, ReadyCheck, Respond, SameSite, Secure, Service,
@@ -20,8 +23,14 @@ pub const HASH_METHOD: HashMethod = HashMethod::Rendezvous;
 /// What a service does with its requests.
 pub const RESPOND: Respond = Respond::Forward;
 
+/// Generations of a service that may exist at one time.
+pub const MAX_GENERATIONS: usize = 16;
+
 /// The longest run of a hook.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Ports at which the generations of a worker take turns; as many from one of its instances to the next.
+pub const PORT_RANGE: u16 = 100;
 
 /// The `[gateway]` table of a file that has none.
 pub fn gateway() -> Gateway {
@@ -85,7 +94,7 @@ pub fn service(name: ServiceName, plan: Plan) -> Service {
         max_body_size: Some(1 << 30),
         drain_timeout: None,
         drain_spread: Duration::from_secs(10),
-        max_generations: 16,
+        max_generations: MAX_GENERATIONS,
         on_starting: None,
         on_retired: None,
     }
@@ -167,4 +176,32 @@ pub fn ejection() -> Ejection {
         duration: Duration::from_secs(10),
         max_duration: Duration::from_secs(300),
     }
+}
+
+/// A worker of which the file says only its command and where it listens.
+pub fn worker(command: Vec<String>, listen: Listen) -> Worker {
+    Worker {
+        launch: Launch {
+            command,
+            instances: 1,
+            listen,
+            directory: None,
+            environment: Variables::default(),
+            user: None,
+            group: None,
+            limits: Limits::default(),
+        },
+        stop: Stop { signal: StopSignal::Term, grace: Duration::from_secs(30) },
+        restart: Restart { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
+        survives_restart: false,
+        roll_on_reload: RollOnReload::Changed,
+        stop_with_gateway: false,
+        work: None,
+        output: Output { max_size: 10 << 20, keep: 2, log_lines: 100 },
+    }
+}
+
+/// How a worker is asked for unfinished work of which the file says only the path.
+pub fn work(path: String) -> WorkCheck {
+    WorkCheck { path, pointer: String::new(), interval: Duration::from_secs(1) }
 }

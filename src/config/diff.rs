@@ -5,6 +5,7 @@ mod maintenance;
 mod mode;
 mod ramp;
 mod waiting;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,6 +82,7 @@ pub fn diff(old: &Model, new: &Model) -> Changes {
             Plan::Explicit(generations) => {
                 list(generations, |one| format!("{name}@{} at {}", one.number, list(&one.backends, backend)))
             }
+            Plan::Worker(worker) => worker::count(worker),
         };
         changes.add(format!("service {name}: added, {plan}"));
     }
@@ -326,6 +328,14 @@ fn plan(changes: &mut Changes, name: &str, old: &Plan, new: &Plan, by_order: boo
         (Plan::Explicit(_), Plan::Numbered(backends)) => {
             let backends = list(backends, backend);
             changes.add(format!("service {name}: the gateway numbers the generations from now on: {backends}"));
+        }
+        (Plan::Worker(old), Plan::Worker(new)) => worker::changed(changes, name, old, new),
+        (_, Plan::Worker(worker)) => worker::begun(changes, name, worker),
+        (Plan::Worker(_), Plan::Numbered(backends)) => {
+            worker::ended(changes, name, &list(backends, backend));
+        }
+        (Plan::Worker(_), Plan::Explicit(generations)) => {
+            worker::ended(changes, name, &list(generations, |one| one.number.to_string()));
         }
     }
 }

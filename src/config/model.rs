@@ -11,6 +11,7 @@ mod protocol;
 mod ramp;
 mod session;
 mod waiting;
+pub mod worker;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub use session::{
     Source,
 };
 pub use waiting::{MaxRequests, Waiting};
+pub use worker::Worker;
 
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
 
@@ -263,6 +265,8 @@ pub enum Plan {
     Numbered(Vec<Backend>),
     /// `[[service.generation]]` tables, ascending by number.
     Explicit(Vec<Generation>),
+    /// `[service.worker]`: the gateway numbers the generations, and runs their backends itself.
+    Worker(Arc<Worker>),
 }
 
 /// One `[[service.generation]]` table.

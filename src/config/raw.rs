@@ -4,9 +4,13 @@ mod answers;
 mod balance;
 mod force;
 mod health;
+mod hook;
+mod maintenance;
 mod mode;
+mod ready;
 mod session;
 mod waiting;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,13 +24,16 @@ pub(super) use answers::Answers;
 pub(super) use balance::Balance;
 pub(super) use force::Force;
 pub(super) use health::{Ejection, Health, Switched};
+pub(super) use hook::Hook;
+pub(super) use maintenance::Maintenance;
 pub(super) use mode::Mode;
+pub(super) use ready::Ready;
 pub(super) use session::*;
 pub(super) use waiting::Waiting;
+pub(super) use worker::{Family, Limits, Listen, Way, Work, Worker};
 
 use super::model::{
-    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, PathPattern, Protocol, StatePlace,
-    StateSync,
+    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, Protocol, StatePlace, StateSync,
 };
 use super::reader::{At, Node, Refusal, Table};
 use super::report::{Faults, Place, shown};
@@ -72,6 +79,7 @@ const SERVICE_KEYS: &[&str] = &[
     "protocol",
     "backends",
     "generation",
+    "worker",
     "balance",
     "slow_start",
     "retry_new",
@@ -100,11 +108,8 @@ const SERVICE_KEYS: &[&str] = &[
     "on_starting",
     "on_retired",
 ];
-const MAINTENANCE: &[&str] = &["on", "status", "retry_after", "page", "exempt"];
-const READY: &[&str] = &["path", "timeout", "interval"];
 const GENERATION: &[&str] = &["id", "backends"];
 const BACKEND_KEYS: &[&str] = &["address", "name", "prefix", "public", "weight", "max_requests", "status"];
-const HOOK: &[&str] = &["command", "timeout"];
 
 /// Every table that a file may have, by its path, with every key that it may have.
 pub(super) const TABLES: &[(&str, &[&str])] = &[
@@ -115,21 +120,28 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("service.session.issue", ISSUE),
     ("service.session.end", END),
     ("service.session.no_session", NO_SESSION),
-    ("service.maintenance", MAINTENANCE),
-    ("service.ready", READY),
+    ("service.maintenance", maintenance::MAINTENANCE),
+    ("service.ready", ready::READY),
     ("service.health", health::HEALTH),
     ("service.ejection", health::EJECTION),
     ("service.generation", GENERATION),
     ("service.backends", BACKEND_KEYS),
-    ("service.on_starting", HOOK),
-    ("service.on_retired", HOOK),
+    ("service.on_starting", hook::HOOK),
+    ("service.on_retired", hook::HOOK),
     ("service.force", force::FORCE),
     ("service.balance", balance::BALANCE),
     ("service.balance.hash", balance::HASH),
+    ("service.worker", worker::WORKER),
+    ("service.worker.limits", worker::LIMITS),
+    ("service.worker.ready", ready::READY),
+    ("service.worker.stop", worker::STOP),
+    ("service.worker.restart", worker::RESTART),
+    ("service.worker.work", worker::WORK),
+    ("service.worker.output", worker::OUTPUT),
 ];
 
 /// The largest generation number: beyond it, JSON readers round.
-const MAX_GENERATION: u64 = (1 << 53) - 1;
+pub(super) const MAX_GENERATION: u64 = (1 << 53) - 1;
 
 /// The whole file.
 pub(super) struct File {
@@ -188,6 +200,9 @@ pub(super) struct Service {
     pub(super) has_generations: bool,
     /// Where `backends` stands, or the service if it does not.
     pub(super) backends_place: Place,
+    pub(super) worker: Option<Worker>,
+    /// Whether there is a `worker` key at all, be it right or wrong.
+    pub(super) has_worker: bool,
     pub(super) balance: Option<At<Balance>>,
     pub(super) slow_start: Option<At<Option<Duration>>>,
     pub(super) answers: Answers,
@@ -213,26 +228,6 @@ pub(super) struct Service {
     pub(super) max_generations: Option<At<u64>>,
     pub(super) on_starting: Option<Hook>,
     pub(super) on_retired: Option<Hook>,
-}
-
-/// The `[service.maintenance]` table.
-#[derive(Default)]
-pub(super) struct Maintenance {
-    pub(super) on: Option<At<bool>>,
-    pub(super) status: Option<At<u64>>,
-    pub(super) retry_after: Option<At<Duration>>,
-    pub(super) page: Option<At<Option<PathBuf>>>,
-    pub(super) exempt: Option<At<Vec<At<PathPattern>>>>,
-    /// Where keys stand that are about HTTP.
-    pub(super) of_http: Vec<Place>,
-}
-
-/// The `[service.ready]` table.
-#[derive(Default)]
-pub(super) struct Ready {
-    pub(super) path: Option<At<Option<String>>>,
-    pub(super) timeout: Option<At<Duration>>,
-    pub(super) interval: Option<At<Duration>>,
 }
 
 /// One `[[service.generation]]` table.
@@ -262,12 +257,6 @@ pub(super) enum StripPrefix {
     Path,
     /// `"/x"`.
     Part(String),
-}
-
-/// A command to run.
-pub(super) struct Hook {
-    pub(super) command: Option<At<Vec<At<String>>>>,
-    pub(super) timeout: Option<At<Duration>>,
 }
 
 /// Reads a parsed document, reporting every value of a wrong type or form and every key that does not exist.
@@ -364,6 +353,8 @@ fn service(mut table: Table<'_>) -> Service {
         protocol: table.text("protocol", &PROTOCOL),
         backends: backends(&mut table),
         generations: table.tables("generation", GENERATION).into_iter().map(generation).collect(),
+        has_worker: table.has("worker") || table.has_mistyped("worker"),
+        worker: worker::worker(&mut table),
         balance: table.take("balance").and_then(|node| balance::balance(&node)),
         slow_start: table.text_or("slow_start", "none", &DURATION),
         answers: answers::answers(&mut table),
@@ -372,8 +363,8 @@ fn service(mut table: Table<'_>) -> Service {
         has_force: table.has("force") || table.has_mistyped("force"),
         force: table.take("force").and_then(|node| force::force(&node)),
         session: table.table("session", SESSION).map(session).unwrap_or_default(),
-        maintenance: table.table("maintenance", MAINTENANCE).map(maintenance).unwrap_or_default(),
-        ready: table.table("ready", READY).map(ready).unwrap_or_default(),
+        maintenance: maintenance::maintenance(&mut table),
+        ready: ready::ready(&mut table),
         health: table.take("health").map(|node| health::health(&node)),
         ejection: table.take("ejection").map(|node| health::ejection(&node)),
         connect_timeout: table.text("connect_timeout", &PAUSE),
@@ -386,24 +377,11 @@ fn service(mut table: Table<'_>) -> Service {
         drain_timeout: table.text_or("drain_timeout", "none", &DURATION),
         drain_spread: table.text("drain_spread", &DURATION),
         max_generations: table.integer("max_generations", 2..=1_000),
-        on_starting: table.take("on_starting").and_then(|node| hook(&node)),
-        on_retired: table.take("on_retired").and_then(|node| hook(&node)),
+        on_starting: table.take("on_starting").and_then(|node| hook::hook(&node)),
+        on_retired: table.take("on_retired").and_then(|node| hook::hook(&node)),
     };
     table.finish(TABLES);
     service
-}
-
-fn maintenance(mut table: Table<'_>) -> Maintenance {
-    let maintenance = Maintenance {
-        of_http: mode::of_maintenance(&table, MAINTENANCE),
-        on: table.boolean("on"),
-        status: table.integer("status", 400..=599),
-        retry_after: table.text("retry_after", &PAUSE),
-        page: table.text_or("page", "none", &PAGE),
-        exempt: table.list("exempt", 0, "[\"/assets/*\"]", |node| node.text(&PATTERN)),
-    };
-    table.finish(TABLES);
-    maintenance
 }
 
 /// `true`, `false`, or a prefix.
@@ -414,16 +392,6 @@ fn strip_prefix(node: &Node<'_>) -> Option<At<StripPrefix>> {
     }
     let strips = node.boolean()?;
     Some(At { value: if strips.value { StripPrefix::Path } else { StripPrefix::Nothing }, place: strips.place })
-}
-
-fn ready(mut table: Table<'_>) -> Ready {
-    let ready = Ready {
-        path: table.text_or("path", "none", &URL_PATH),
-        timeout: table.text("timeout", &PAUSE),
-        interval: table.text("interval", &PAUSE),
-    };
-    table.finish(TABLES);
-    ready
 }
 
 fn generation(mut table: Table<'_>) -> Generation {
@@ -468,32 +436,4 @@ fn backends(table: &mut Table<'_>) -> Option<At<Vec<Backend>>> {
         table.finish(TABLES);
         Some(backend)
     })
-}
-
-/// `["argv", …]`, `{ command = ["argv", …], timeout = "5m" }`, or `"none"`.
-fn hook(node: &Node<'_>) -> Option<Hook> {
-    const EXAMPLE: &str = "[\"systemctl\", \"stop\", \"app@{generation}\"]";
-    if node.as_text() == Some("none") {
-        return None;
-    }
-    if node.is_table() {
-        let mut table = node.table(HOOK, "`{ command = […] }`")?;
-        if !table.has("command") {
-            table.missing("command", EXAMPLE);
-        }
-        let hook = Hook {
-            command: table.list("command", 1, EXAMPLE, |node| node.text(&ARGUMENT)),
-            timeout: table.text("timeout", &PAUSE),
-        };
-        table.finish(TABLES);
-        return Some(hook);
-    }
-    if let Some(text) = node.as_text() {
-        let words: Vec<String> = text.split_whitespace().take(12).map(|word| format!("{word:?}")).collect();
-        let help = format!("write the program and each argument apart, there is no shell: [{}]", words.join(", "));
-        node.refuse(Refusal { message: "expected a list, found a text".to_owned(), help });
-        return None;
-    }
-    let command = node.list(1, EXAMPLE, |node| node.text(&ARGUMENT))?;
-    Some(Hook { command: Some(command), timeout: None })
 }

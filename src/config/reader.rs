@@ -1,6 +1,7 @@
 //! Typed reading of a parsed document: knows which keys a table may have, collects faults instead of stopping at one.
 
 mod filled;
+mod free;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -124,9 +125,12 @@ impl<'d> Table<'d> {
 
     /// Whether an unknown key stands there that probably means this one.
     pub(super) fn has_mistyped(&self, name: &str) -> bool {
-        self.entries
-            .iter()
-            .any(|node| !self.known.contains(&node.name.as_str()) && closest(&node.name, self.known) == Some(name))
+        self.entries.iter().any(|node| {
+            // Held against this one first: of many unknown keys, few come near it.
+            closest(&node.name, &[name]).is_some()
+                && !self.known.contains(&node.name.as_str())
+                && closest(&node.name, self.known) == Some(name)
+        })
     }
 
     /// Where a key stands; where the table does, if the key is not there.
@@ -160,9 +164,7 @@ impl<'d> Table<'d> {
 
     /// Reports that a key is missing, unless it stands there mistyped.
     pub(super) fn missing(&self, name: &str, example: &str) {
-        let mistyped =
-            |node: &Node<'_>| !self.known.contains(&&*node.name) && closest(&node.name, self.known) == Some(name);
-        if self.entries.iter().any(mistyped) {
+        if self.has_mistyped(name) {
             return; // told once, as an unknown key
         }
         let key = if self.place.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.key) };

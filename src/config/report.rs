@@ -151,8 +151,7 @@ impl Report {
         let start = text[..fault.span.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let line = text[start..end].trim_end_matches('\r');
-        // Whatever the key of its secret is taken for, a line about `force` may hold one.
-        if fault.key.contains(".force") || line.contains("force") {
+        if may_hold_secret(&fault.key, line) {
             return without_text();
         }
         let line = &*veiled(line);
@@ -183,6 +182,16 @@ impl Report {
         };
         format!("{}{more}: {count} {noun}{rest}", names.join(", "))
     }
+}
+
+/// Whether a line holds a secret, perhaps: whatever the keys of `force` and of a worker's environment are taken for, all of
+/// the line may be one.
+pub(super) fn may_hold_secret(key: &str, line: &str) -> bool {
+    key.contains(".force")
+        || line.contains("force")
+        || key.contains(".env")
+        || line.contains("environment")
+        || (key.contains(".worker") && line.contains("env"))
 }
 
 /// A line of the file as a report may show it: the value of a `secret` has stars in its place, as many as it has bytes,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue, Error};
 
-use super::report::{Faults, Place, clamp, shown};
+use super::report::{Faults, Place, clamp, may_hold_secret, shown};
 
 /// Faults of syntax after which the rest of the file is not looked at.
 const MAX_TORN: usize = 20;
@@ -156,6 +156,11 @@ fn describe(error: &Error, text: &str, torn: &Range<usize>, span: &Range<usize>)
     // The parser guesses a boolean or a number from the first letter; to a person it is a word without quotes.
     let bare = here.starts_with(|c: char| c.is_ascii_alphanumeric());
     if message.starts_with("string values must be quoted") || (bare && message.starts_with("invalid ")) {
+        let lines = [torn.start, line_start(text, span.start)].map(|start| line(text, start));
+        let key = path(text, torn.start);
+        if lines.into_iter().any(|line| may_hold_secret(&key, line)) {
+            return ("the value is not quoted".to_owned(), "write it in quotes".to_owned());
+        }
         return (format!("the value {} is not quoted", shown(here)), format!("write {}", shown(here)));
     }
     if message.starts_with("key with no value") {

@@ -8,6 +8,7 @@ mod links;
 mod mode;
 mod protocol;
 mod session;
+mod worker;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(super) use links::*;
 pub(super) use mode::*;
 pub(super) use protocol::*;
 pub(super) use session::*;
+pub(super) use worker::*;
 
 use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};
 use super::reader::{Kind, Refusal, refuse};

@@ -1,5 +1,6 @@
 //! What a restart has to know of services, generations and backends.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,13 @@ pub struct ServiceRecord {
     /// opaque here.
     #[serde(default)]
     pub rules: Option<Arc<serde_json::Value>>,
+    /// What the file said of its workers when it last rolled by that; opaque here. Absent from services whose backends are
+    /// somebody else's, and from records that are older than workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Arc<serde_json::Value>>,
+    /// Whether another roll waits for the one that is under way.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub queued: bool,
     /// Generations that are not retired, ascending by number.
     pub generations: Vec<GenerationRecord>,
     /// The latest generations that are gone, ascending by number.
@@ -58,6 +66,12 @@ pub struct GenerationRecord {
     /// Whether its ramp ended before it was active. Absent where not, and from records that are older than ramps.
     #[serde(default, skip_serializing_if = "is_false")]
     pub aborted: bool,
+    /// What its workers are; opaque here. Absent where the gateway runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Arc<serde_json::Value>>,
+    /// How many processes each instance has had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lives: Vec<u32>,
     /// Its backends, the vanished ones that still drain among them.
     pub backends: Vec<BackendRecord>,
 }
@@ -113,6 +127,24 @@ pub struct BackendRecord {
     pub status: Option<StatusRecord>,
     /// Whether it has been found ready.
     pub ready: bool,
+    /// Its process, where the gateway runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerRecord>,
+}
+
+/// A backend's process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerRecord {
+    /// Which of its generation's.
+    pub instance: u32,
+    /// How many processes the instance has had with this one.
+    pub life: u32,
+    /// Its ports by family.
+    pub ports: BTreeMap<String, u16>,
+    /// Whether it was stopped with the gateway, in order.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
 }
 
 /// Why a backend that the file lists takes no new sessions.
@@ -234,28 +266,38 @@ pub(crate) mod tests {
         let prefix = prop::option::of(name());
         let public = prop::option::of(address());
         let counts = (any::<u32>(), any::<Option<u32>>());
-        let backend = (name(), address(), (prefix, public), counts, any::<bool>(), status, any::<bool>()).prop_map(
-            |(name, address, (prefix, public), (weight, max_requests), drain, status, ready)| BackendRecord {
-                name: BackendName::new(&name),
-                address,
-                prefix,
-                public,
-                weight,
-                max_requests,
-                drain,
-                status,
-                ready,
-            },
-        );
+        let ports = prop::collection::btree_map(name(), any::<u16>(), 0..3);
+        let worker = prop::option::of((any::<[u32; 2]>(), ports, any::<bool>()));
+        let worker = worker.prop_map(|worker| {
+            worker.map(|([instance, life], ports, stopped)| WorkerRecord { instance, life, ports, stopped })
+        });
+        let backend = (name(), address(), (prefix, public), counts, any::<bool>(), status, any::<bool>(), worker)
+            .prop_map(|(name, address, (prefix, public), (weight, max_requests), drain, status, ready, worker)| {
+                BackendRecord {
+                    name: BackendName::new(&name),
+                    address,
+                    prefix,
+                    public,
+                    weight,
+                    max_requests,
+                    drain,
+                    status,
+                    ready,
+                    worker,
+                }
+            });
         let backends = prop::collection::vec(backend, 0..4);
-        (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<[bool; 2]>(), backends).prop_map(
-            |(number, state, since_ms, detached_ms, [started_hook, aborted], backends)| GenerationRecord {
+        let lives = prop::collection::vec(any::<u32>(), 0..3);
+        (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<[bool; 2]>(), (lives, backends)).prop_map(
+            |(number, state, since_ms, detached_ms, [started_hook, aborted], (lives, backends))| GenerationRecord {
                 number: GenerationNumber(number),
                 state,
                 since_ms,
                 detached_ms,
                 started_hook,
                 aborted,
+                worker: None,
+                lives,
                 backends,
             },
         )
@@ -288,6 +330,8 @@ pub(crate) mod tests {
                 idle_timeout_ms,
                 on_retired,
                 rules: None,
+                worker: None,
+                queued: false,
                 generations,
                 past,
             })

@@ -61,10 +61,15 @@ pub(super) fn doubts(raw: &raw::Service, plan: Option<&Plan>, faults: &Faults) {
     let newest = plan.and_then(|plan| match plan {
         Plan::Numbered(backends) => Some(backends.len()),
         Plan::Explicit(generations) => generations.last().map(|generation| generation.backends.len()),
+        Plan::Worker(worker) => usize::try_from(worker.launch.instances).ok(),
     });
     if let (Some(typed), Some(1)) = (retry, newest) {
         let message = "has no effect while the newest generation has one backend: there is no other one to ask";
-        faults.warn(&typed.place, message, "list another backend, or remove it");
+        let help = match plan {
+            Some(Plan::Worker(_)) => "write `instances = 2` or more in [service.worker], or remove it",
+            _ => "list another backend, or remove it",
+        };
+        faults.warn(&typed.place, message, help);
     }
     let prefix = raw.path.as_ref().map_or("/", |at| at.value.as_str());
     for pattern in fallback.iter().flat_map(|typed| &typed.value) {

@@ -78,6 +78,7 @@ impl Doubts<'_> {
         let spread = match self.around.plan {
             Some(Plan::Numbered(backends)) => backends.len() > 1,
             Some(Plan::Explicit(generations)) => generations.iter().any(|one| one.backends.len() > 1),
+            Some(Plan::Worker(worker)) => worker.launch.instances > 1,
             None => false,
         };
         let taught = |place: &IdPlace| matches!(place, IdPlace::Cookie(_) | IdPlace::Header(_) | IdPlace::Issued(_));

@@ -42,7 +42,8 @@ fn tcp(raw: &raw::Service, balance: &Balance, faults: &Faults) {
         Some(raw::Switched::On(ejection)) => ejection.statuses.as_ref().map(|at| &at.place),
         Some(raw::Switched::Off) | None => None,
     };
-    for place in typed.of_http.iter().chain(&raw.maintenance.of_http).chain(statuses) {
+    let work = raw.worker.as_ref().and_then(|worker| worker.work.as_ref()).map(|at| &at.place);
+    for place in typed.of_http.iter().chain(&raw.maintenance.of_http).chain(statuses).chain(work) {
         let message = "is about HTTP, which a service with mode = \"tcp\" does not look into";
         faults.error(place, message, "remove it; or write `mode = \"http\"`");
     }

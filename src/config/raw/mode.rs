@@ -13,6 +13,7 @@ const TCP: &[&str] = &[
     "listen",
     "backends",
     "generation",
+    "worker",
     "balance",
     "slow_start",
     "rollout",
