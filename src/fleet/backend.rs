@@ -40,6 +40,8 @@ pub struct Backend {
     pub entries: AtomicU64,
     /// Whether the log of bindings has been told what the slot stands for; that of its sessions says no more than it.
     pub named: AtomicBool,
+    /// Whether its process is gone, and with it whatever sessions it had; nothing binds to it any more.
+    pub lost: AtomicBool,
     /// Whether it can be reached.
     pub reach: Reach,
     /// How it serves requests.
@@ -95,11 +97,17 @@ impl Backend {
             unconfirmed: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             named: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             reach: Reach::default(),
             conduct: Conduct::default(),
             load: Load::new(threads),
             limit: Limit::new(slot, queue),
         }
+    }
+
+    /// Whether no session may be bound to it any more: its generation is retired, or it is lost.
+    pub fn takes_no_session(&self) -> bool {
+        self.gate.is_retired() || self.lost.load(Ordering::Acquire)
     }
 
     /// What the log of bindings calls it.

@@ -1,11 +1,15 @@
 //! What happens to the roster, what it wants done about it, and what it tells of it.
 
 mod health;
+mod refusal;
+pub mod worker;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use health::{Finding, HealthChange, HealthKind, unheeded};
+pub use refusal::{Note, Objection, Refusal};
+pub use worker::{WorkerChange, WorkerEffect, WorkerEvent};
 
 use crate::config::model::{Address, Hook, Model, Service};
 use crate::fleet::backend::Backend;
@@ -71,6 +75,8 @@ pub enum Event {
     BackendsChecked(Vec<Finding>),
     /// Requests failed on some backends more often in a row than they may; the roster looks which.
     BackendsErred,
+    /// Something happened to workers.
+    Worker(WorkerEvent),
     /// A bell rang: some detached generation may be empty.
     GenerationEmptied,
     /// `on_retired` ended well.
@@ -92,6 +98,11 @@ pub enum Event {
 /// Something that an operator asks for; it is refused rather than half done.
 #[derive(Clone, Debug)]
 pub enum Request {
+    /// Bring up the next generation of a service whose workers the gateway runs, or try a failed one of any service again.
+    Roll {
+        /// The service.
+        service: ServiceName,
+    },
     /// Make an older generation active again: the given one, or the youngest that is older than the active one.
     Rollback {
         /// The service.
@@ -132,6 +143,11 @@ pub enum Effect {
         /// Backends of a generation that is made to end.
         slots: Vec<Slot>,
     },
+    /// Let go of every session that is bound to one of these.
+    LoseSessions {
+        /// Backends whose process is gone.
+        slots: Vec<Slot>,
+    },
     /// Timeouts became shorter: look at entries that are armed for later.
     RearmTable,
     /// Write the present record down.
@@ -152,6 +168,8 @@ pub enum Effect {
         /// The service's rules: check, interval, connect timeout, hosts.
         rules: Arc<Service>,
     },
+    /// Do something with workers.
+    Worker(WorkerEffect),
     /// Run `on_starting`.
     RunStartingHook {
         /// For this generation.
@@ -278,6 +296,8 @@ pub enum FleetEvent {
     },
     /// The health of backends changed.
     Health(HealthChange),
+    /// Something about workers.
+    Worker(WorkerChange),
     /// `on_retired` failed and will run again.
     RetiredHookFailed {
         /// Which.
@@ -300,6 +320,7 @@ impl FleetEvent {
     pub fn service(&self) -> Option<&ServiceName> {
         match self {
             FleetEvent::ServiceVanished(service) | FleetEvent::RulesChanged(service) => Some(service),
+            FleetEvent::Worker(change) => Some(change.service()),
             _ => self.generation().map(|generation| &generation.service),
         }
     }
@@ -326,6 +347,7 @@ impl FleetEvent {
             | FleetEvent::RetiredHookFailed { generation, .. }
             | FleetEvent::Health(HealthChange { generation, .. })
             | FleetEvent::BecameSure(generation) => Some(generation),
+            FleetEvent::Worker(change) => change.generation(),
             FleetEvent::ServiceVanished(_) | FleetEvent::RulesChanged(_) | FleetEvent::GatewayChanged => None,
         }
     }
@@ -352,6 +374,7 @@ impl FleetEvent {
             FleetEvent::StatusChanged { intent: Intent::Down, .. } => "backend_down",
             FleetEvent::Joined { .. } => "joined",
             FleetEvent::Health(change) => change.kind(),
+            FleetEvent::Worker(change) => change.kind(),
             FleetEvent::RetiredHookFailed { .. } => "retired_hook_failed",
             FleetEvent::BecameSure(_) => "became_sure",
             FleetEvent::ServiceVanished(_) => "service_vanished",
@@ -365,6 +388,7 @@ impl FleetEvent {
         match self {
             FleetEvent::Failed { .. } | FleetEvent::StillStarting { .. } | FleetEvent::RetiredHookFailed { .. } => true,
             FleetEvent::Health(change) => change.is_trouble(),
+            FleetEvent::Worker(change) => change.is_trouble(),
             _ => false,
         }
     }
@@ -426,6 +450,7 @@ impl fmt::Display for FleetEvent {
             }
             FleetEvent::Joined { generation, backend } => write!(f, "{backend} joined {generation}"),
             FleetEvent::Health(change) => change.fmt(f),
+            FleetEvent::Worker(change) => change.fmt(f),
             FleetEvent::RetiredHookFailed { generation, why } => {
                 write!(f, "the hook on_retired of {generation} failed and will run again: {why}")
             }
@@ -437,43 +462,4 @@ impl fmt::Display for FleetEvent {
             FleetEvent::GatewayChanged => f.write_str("the [gateway] table changed"),
         }
     }
-}
-
-/// Something in an accepted file that does less than it seems to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Note {
-    /// The service.
-    pub service: ServiceName,
-    /// What, and what to do for more.
-    pub text: String,
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "service {}: {}", self.service, self.text)
-    }
-}
-
-/// Why a file that makes sense by itself does not fit the fleet as it is.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("service {service}: {text}")]
-pub struct Objection {
-    /// The service.
-    pub service: ServiceName,
-    /// What is wrong, and what to write instead.
-    pub text: String,
-}
-
-/// Why an operator's request was not granted; nothing has changed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such service.
-    #[error("there is no service {0}")]
-    NoService(ServiceName),
-    /// There is no such generation, or it is retired.
-    #[error("there is no generation {0}, or it is retired")]
-    NoGeneration(GenerationId),
-    /// Its state does not allow it.
-    #[error("{0}")]
-    NotNow(String),
 }

@@ -20,3 +20,4 @@ pub mod roster;
 mod routes;
 pub mod slots;
 pub mod view;
+pub mod worker;

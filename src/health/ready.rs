@@ -15,6 +15,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal(String);
 
+impl Refusal {
+    /// For a reason that the answer itself does not tell.
+    pub fn because(why: String) -> Self {
+        Self(why)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

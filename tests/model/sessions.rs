@@ -312,3 +312,23 @@ fn sweep_against_reuse_of_a_slot() {
         world.must_be_empty(&new, &over_new);
     });
 }
+
+#[test]
+fn a_bind_against_the_loss_of_its_backend() {
+    check(3, || {
+        let world = World::new();
+        let (backend, reaper) = world.backend(1);
+        drop(world.bound(1, &backend));
+        let lease = backend.gate.enter().expect("an open gate");
+        let request = {
+            let backend = Arc::clone(&backend);
+            spawn(&world, move |world| drop(Table::bind(&world.table, hash(2), &backend, 0, lease)))
+        };
+        backend.lost.store(true, Ordering::Release);
+        world.table.lose_slots(&[backend.slot]);
+        join(request);
+        assert_eq!((backend.gate.holders(), backend.sessions.load(Ordering::Acquire)), (0, 0), "nothing is left on it");
+        backend.gate.detach();
+        assert!(reaper.is_over());
+    });
+}

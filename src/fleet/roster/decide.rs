@@ -1,6 +1,9 @@
 //! What a file means for one service, before anything changes. Asked twice: to object, and to act.
 
 use super::generation::{Generation, Identity, Line, same_set};
+use std::sync::Arc;
+
+use super::rolls;
 use crate::config::model::{self, Plan, Service};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::GenerationNumber;
@@ -23,6 +26,10 @@ pub(super) struct Decision<'a> {
     pub(super) abort: Option<(GenerationNumber, &'static str)>,
     /// These take weights, new backends and omissions over.
     pub(super) update: Vec<(GenerationNumber, &'a [model::Backend])>,
+    /// What workers are, where the gateway runs them.
+    pub(super) definition: Option<&'a Arc<model::Worker>>,
+    /// A roll is to begin when the one under way is done.
+    pub(super) queue: bool,
     /// The shorthand list to remember.
     pub(super) listed: Option<&'a [model::Backend]>,
     pub(super) notes: Vec<String>,
@@ -30,10 +37,11 @@ pub(super) struct Decision<'a> {
 }
 
 /// Decides by the table in the module's text.
-pub(super) fn decide<'a>(line: Option<&Line>, service: &'a Service) -> Decision<'a> {
+pub(super) fn decide<'a>(line: Option<&Line>, service: &'a Service, is_reload: bool) -> Decision<'a> {
     let mut decision = match &service.plan {
         Plan::Numbered(list) => numbered(line, list),
         Plan::Explicit(generations) => explicit(line, generations),
+        Plan::Worker(definition) => rolls::decide(line, definition, is_reload),
     };
     if let Some(line) = line {
         check_limits(line, service, &mut decision);
@@ -236,13 +244,7 @@ fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
     let starts_new = decision.start.is_some_and(|(number, _)| line.generation(number).is_none());
     let gone = usize::from(decision.abandon.is_some());
     if starts_new && line.generations.len() + 1 - gone > service.max_generations {
-        let oldest = line.generations.first().map_or_else(String::new, |oldest| {
-            format!("; the oldest is {}, {}, held by {}", line.id(oldest.number), oldest.state(), oldest.held_by())
-        });
-        decision.objections.push(format!(
-            "a roll would make more than max_generations = {} generations{oldest}. Wait, retire it, or raise the limit",
-            service.max_generations
-        ));
+        decision.objections.push(no_room(line, service.max_generations));
     }
     for (number, backends) in &decision.update {
         let Some(generation) = line.generation(*number) else { continue };
@@ -256,6 +258,16 @@ fn check_limits(line: &Line, service: &Service, decision: &mut Decision<'_>) {
             ));
         }
     }
+}
+
+/// Why a roll would be one too many.
+pub(super) fn no_room(line: &Line, max_generations: usize) -> String {
+    let oldest = line.generations.first().map_or_else(String::new, |oldest| {
+        format!("; the oldest is {}, {}, held by {}", line.id(oldest.number), oldest.state(), oldest.held_by())
+    });
+    format!(
+        "a roll would make more than max_generations = {max_generations} generations{oldest}. Wait, retire it, or raise the limit"
+    )
 }
 
 /// What clients have opened in one mode nobody would find again in the other.

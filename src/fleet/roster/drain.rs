@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::generation::Generation;
+use super::generation::{Generation, Leaving};
 use super::start::{hook_pause, millis};
 use super::{Effects, Roster};
 use crate::config::model::Address;
-use crate::fleet::event::{Effect, FleetEvent, Moment, Refusal};
+use crate::fleet::event::{Effect, FleetEvent, Moment, Refusal, WorkerEffect};
 use crate::fleet::lifecycle::Lifecycle;
-use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
 use crate::sync::atomic::Ordering;
 
 /// After a forced end's spread, what is still inside has this long before its generation retires without it.
@@ -28,8 +28,9 @@ impl Roster {
         let generations = self.lines.iter().flat_map(|line| {
             line.generations.iter().flat_map(|generation| {
                 let due = drain_due(line.rules.as_ref().and_then(|rules| rules.drain_timeout), generation);
-                let readmits = generation.readmits_at;
-                [generation.ready_by, generation.hook_due, generation.unsure_until, due, generation.forced, readmits]
+                let (readmits, workers) = (generation.readmits_at, generation.workers_due());
+                let own = [generation.ready_by, generation.hook_due, generation.unsure_until, generation.forced];
+                own.into_iter().chain([due, readmits, workers])
             })
         });
         generations.flatten().chain((!self.leaving.is_empty()).then_some(self.leaving_due)).min()
@@ -80,12 +81,13 @@ impl Roster {
     /// Retires every detached generation that is empty, if its counts are to be trusted.
     pub(super) fn sweep(&mut self, now: Moment, effects: &mut Effects) {
         for line in 0..self.lines.len() {
-            let empty: Vec<_> = self.lines[line]
-                .generations
-                .iter()
-                .filter(|generation| generation.state() == Lifecycle::Detached && !generation.is_unsure(now))
-                .filter(|generation| generation.gate.retire())
-                .map(|generation| generation.number)
+            let detached = self.lines[line].generations.iter_mut().filter(|one| one.state() == Lifecycle::Detached);
+            let empty: Vec<_> = detached
+                .filter(|generation| !generation.is_unsure(now))
+                // Work first: whether it is done is asked of nobody who might still get some.
+                .filter_map(|generation| {
+                    (generation.has_no_work(now) && generation.gate.retire()).then_some(generation.number)
+                })
                 .collect();
             for number in empty {
                 self.retiring(line, number, now, effects);
@@ -106,8 +108,20 @@ impl Roster {
         self.run_retired_hook(line, number, now, effects);
     }
 
-    fn run_retired_hook(&mut self, line: usize, number: GenerationNumber, now: Moment, effects: &mut Effects) {
+    /// Runs `on_retired`, once the workers are gone.
+    pub(super) fn run_retired_hook(
+        &mut self,
+        line: usize,
+        number: GenerationNumber,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
         let id = self.lines[line].id(number);
+        if let Some(generation) = self.lines[line].generation_mut(number).filter(|generation| generation.has_workers())
+        {
+            generation.hook_due = None;
+            return;
+        }
         let Some(hook) = self.lines[line].on_retired.clone() else {
             self.retired(line, number, now, effects);
             return;
@@ -154,15 +168,24 @@ impl Roster {
             line.rules_record = None;
         }
         effects.publish = true;
+        if generation.definition.is_some() {
+            effects.worker(WorkerEffect::Forget(id.clone()));
+        }
         effects.tell(FleetEvent::Retired(id));
     }
 
     /// Frees the slots of a generation whose gate is retired; those that entries still name are asked for later.
     pub(super) fn release(&mut self, generation: &Generation, now: Moment) {
+        self.release_slots(generation.slots(), generation.definition.is_some(), now);
+    }
+
+    /// Frees slots to which nothing is bound from now on. `is_lost`: what comes for them by an old id is a lost session's.
+    pub(super) fn release_slots(&mut self, slots: impl Iterator<Item = Slot>, is_lost: bool, now: Moment) {
         if self.leaving.is_empty() {
             self.leaving_due = now.millis.saturating_add(RELEASE_PAUSE_MS);
         }
-        self.leaving.extend(generation.slots().filter(|slot| !self.slots.release(*slot)));
+        let held = slots.filter(|slot| !self.slots.release(*slot));
+        self.leaving.extend(held.map(|slot| Leaving { slot, is_lost }));
     }
 
     fn release_leaving(&mut self, now: Moment, effects: &mut Effects) {
@@ -170,7 +193,7 @@ impl Roster {
             return;
         }
         let before = self.leaving.len();
-        self.leaving.retain(|slot| !self.slots.release(*slot));
+        self.leaving.retain(|leaving| !self.slots.release(leaving.slot));
         self.leaving_due = now.millis.saturating_add(RELEASE_PAUSE_MS);
         effects.publish |= self.leaving.len() < before;
     }
@@ -342,7 +365,12 @@ impl Generation {
         let (requests, tunnels) = (sum(|backend| backend.load.requests()), sum(|backend| backend.load.tunnels()));
         let mut held = format!("{sessions} open sessions, {requests} requests in flight and {tunnels} tunnels");
         if self.state() == Lifecycle::Retiring {
-            held = "its hook on_retired, which has not succeeded yet".to_owned();
+            held = match self.has_workers() {
+                true => "its workers, which are being stopped".to_owned(),
+                false => "its hook on_retired, which has not succeeded yet".to_owned(),
+            };
+        } else if let Some(work) = self.work().filter(|work| *work > 0) {
+            held.push_str(&format!(", and its workers have {work} pieces of work"));
         } else if self.unsure_until.is_some() {
             held.push_str(", and its count is unsure since the last start");
         }

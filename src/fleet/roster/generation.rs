@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Effects;
 use super::health::Vitals;
-use crate::config::model::{self, Address, Hook, MaxRequests, Service};
+use super::seat::{Fittings, NewSeat, Seat};
+use crate::config::model::{self, Address, Hook, Service};
 use crate::fleet::backend::{Backend, Lifetimes, Ties};
 use crate::fleet::balance::{Placement, Placements, Turn};
 use crate::fleet::conduct::Conduct;
@@ -15,10 +16,8 @@ use crate::fleet::health::Heed;
 use crate::fleet::intent::{Intent, Work, may_take};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::queue::Queue;
-use crate::fleet::slots::Slots;
 use crate::fleet::view::GenerationView;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName, Slot};
-use crate::sync::atomic::AtomicBool;
 
 /// Generations that are gone and still known by their backends, per service. An id that is no longer known is ignored
 /// like one that never served.
@@ -43,6 +42,11 @@ pub(super) struct Line {
     pub(super) next: GenerationNumber,
     /// The last shorthand list.
     pub(super) listed: Option<Vec<Identity>>,
+    /// What the file said of workers when it was last accepted, and the same as the record keeps it.
+    pub(super) worker: Option<Arc<model::Worker>>,
+    pub(super) worker_record: Option<Arc<serde_json::Value>>,
+    /// Whether another roll waits for the one that is under way.
+    pub(super) queued: bool,
     /// Those that are not retired, ascending by number.
     pub(super) generations: Vec<Generation>,
     /// Those that are gone, in the order in which they went.
@@ -74,6 +78,14 @@ impl Identity {
 /// Whether a list of backends is this set, in whatever order and with whatever weights. Neither holds one twice.
 pub(super) fn same_set(set: &[Identity], list: &[model::Backend]) -> bool {
     set.len() == list.len() && list.iter().all(|backend| set.iter().any(|identity| identity.is_of(backend)))
+}
+
+/// A slot that is free once no table entry names it any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) slot: Slot,
+    /// Whether its process is gone: what comes for it by an old id is a lost session's.
+    pub(super) is_lost: bool,
 }
 
 /// A generation that is gone.
@@ -118,6 +130,14 @@ impl Line {
         self.generations.iter().find(|generation| generation.state == Lifecycle::Ready)
     }
 
+    /// Remembers what the file says of workers.
+    pub(super) fn know_worker(&mut self, definition: Option<&Arc<model::Worker>>) {
+        if self.worker.as_ref() != definition {
+            self.worker = definition.cloned();
+            self.worker_record = definition.and_then(|definition| worker_record(definition));
+        }
+    }
+
     /// The one that is starting or failed to.
     pub(super) fn pending(&self) -> Option<&Generation> {
         self.generations.iter().find(|generation| !generation.served())
@@ -144,6 +164,11 @@ impl Line {
     }
 }
 
+/// What workers are, as the record keeps it.
+pub(super) fn worker_record(definition: &model::Worker) -> Option<Arc<serde_json::Value>> {
+    serde_json::to_value(definition).ok().map(Arc::new)
+}
+
 /// A generation that is not retired.
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -154,6 +179,16 @@ pub(super) struct Generation {
     pub(super) gate: Arc<Gate>,
     pub(super) ending: Arc<Ending>,
     pub(super) seats: Vec<Seat>,
+    /// What its workers are, and the same as the record keeps it; `None` where the gateway runs none.
+    pub(super) definition: Option<Arc<model::Worker>>,
+    pub(super) definition_record: Option<Arc<serde_json::Value>>,
+    /// How many processes each instance has had.
+    pub(super) lives: Vec<u32>,
+    /// Whether places for its workers are being looked for; and when that is to be tried again, in coarse milliseconds.
+    pub(super) placing: bool,
+    pub(super) place_due: Option<u64>,
+    /// When it was first seen without anybody on it, while its workers may have work.
+    pub(super) emptied: Option<u64>,
     queue: Arc<Queue>,
     /// Whose turn it is, where backends take turns.
     turn: Turn,
@@ -185,32 +220,6 @@ pub(super) struct Generation {
     pub(super) why: Option<String>,
 }
 
-/// A backend's place in a generation.
-#[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) backend: Arc<Backend>,
-    pub(super) weight: u32,
-    pub(super) max_requests: MaxRequests,
-    /// Whether the file lists it still. One that vanished drains, whatever it was before.
-    pub(super) listed: bool,
-    pub(super) intent: Intent,
-    /// Where clients find it by themselves; `None` for its own address.
-    pub(super) public: Option<Address>,
-    pub(super) ready: bool,
-    pub(super) probing: bool,
-    /// Since when (coarse milliseconds) its share of new sessions grows: it came up while its generation was active.
-    pub(super) grows_since: Option<u64>,
-    /// What is known of its health.
-    pub(super) vitals: Vitals,
-}
-
-impl Seat {
-    pub(super) fn is(&self, backend: &model::Backend) -> bool {
-        let own = &self.backend;
-        own.name == backend.name && own.address == backend.address && own.prefix == backend.prefix
-    }
-}
-
 impl Generation {
     pub(super) fn new(number: GenerationNumber, state: Lifecycle, since: u64, bell: &Bell, queue: &Arc<Queue>) -> Self {
         Self {
@@ -220,6 +229,12 @@ impl Generation {
             gate: Arc::new(Gate::new(Arc::clone(bell))),
             ending: Arc::new(Ending::default()),
             seats: Vec::new(),
+            definition: None,
+            definition_record: None,
+            lives: Vec::new(),
+            placing: false,
+            place_due: None,
+            emptied: None,
             queue: Arc::clone(queue),
             turn: Turn::default(),
             attempt: None,
@@ -236,6 +251,12 @@ impl Generation {
             heeded: Heed::All,
             why: None,
         }
+    }
+
+    /// Says what its workers are.
+    pub(super) fn define(&mut self, definition: Arc<model::Worker>) {
+        self.definition_record = worker_record(&definition);
+        self.definition = Some(definition);
     }
 
     /// What it is doing.
@@ -322,6 +343,7 @@ impl Generation {
             public: s.public,
             ready: s.ready,
             probing: false,
+            worker: s.worker,
             grows_since: None,
             vitals: Vitals::default(),
         });
@@ -418,39 +440,5 @@ impl Generation {
                 seat.backend.slot
             })
             .collect()
-    }
-}
-
-/// What the roster gives every backend.
-pub(super) struct Fittings<'r> {
-    pub(super) slots: &'r Slots,
-    /// Serving threads.
-    pub(super) threads: usize,
-    pub(super) alarm: &'r Arc<AtomicBool>,
-}
-
-/// A backend that is to be added.
-pub(super) struct NewSeat {
-    pub(super) identity: Identity,
-    pub(super) weight: u32,
-    pub(super) max_requests: MaxRequests,
-    pub(super) listed: bool,
-    pub(super) intent: Intent,
-    pub(super) public: Option<Address>,
-    pub(super) ready: bool,
-}
-
-impl NewSeat {
-    /// One that the file lists and nobody has asked yet.
-    pub(super) fn of(backend: &model::Backend) -> Self {
-        Self {
-            identity: Identity::of(backend),
-            weight: backend.weight,
-            max_requests: backend.max_requests,
-            listed: true,
-            intent: backend.intent,
-            public: backend.public.clone(),
-            ready: false,
-        }
     }
 }

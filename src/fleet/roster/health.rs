@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::generation::{Generation, Seat};
+use super::generation::Generation;
+use super::seat::Seat;
 use super::start::millis;
 use super::{Effects, Roster};
 use crate::config::model::{Ejection, Service};

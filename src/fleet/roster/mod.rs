@@ -28,6 +28,9 @@
 //! | a service is missing | its active generation is detached, all drain and retire, its numbers stay known |
 //! | a service is back while it drains | the highest listed detached generation is active again; otherwise a roll |
 //! | more generations than `max_generations` | objected to |
+//! | a worker that is made of something else | a roll to the next number; what is starting is given up |
+//! | `roll_on_reload = "always"` | a roll to the next number, behind one that is under way |
+//! | a worker that is stopped, restarted or asked otherwise | in place |
 
 mod decide;
 mod drain;
@@ -36,18 +39,23 @@ mod health;
 mod ramp;
 mod reload;
 mod restore;
+mod rolls;
+mod seat;
 mod start;
 mod survey;
 #[cfg(test)]
 pub(crate) mod tests;
+mod worker;
 
 use std::sync::Arc;
 
 pub use health::Checked;
 pub use restore::Bindings;
-pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
+pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus, WorkerStatus};
+pub use worker::Asked;
 
-use self::generation::{Fittings, Generation, Line};
+use self::generation::{Generation, Leaving, Line};
+use self::seat::Fittings;
 use crate::config::model::{Gateway, Model};
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment, Note, Objection, Refusal, Request};
 use crate::fleet::gate::{Bell, Gate};
@@ -71,9 +79,11 @@ pub struct Roster {
     /// Set by serving threads when requests failed too often in a row on some backend.
     alarm: Arc<AtomicBool>,
     attempts: u64,
-    /// Slots of retired generations that table entries still name, and when to ask again.
-    leaving: Vec<Slot>,
+    /// Slots of backends that are gone and that table entries still name, and when to ask again.
+    leaving: Vec<Leaving>,
     leaving_due: u64,
+    /// Whether a file was accepted since the start: from then on, another one is a reload.
+    accepted: bool,
     /// What [`Effect::Persist`] was last asked for.
     recorded: FleetRecord,
 }
@@ -84,9 +94,10 @@ struct Effects {
     publish: bool,
     gates: Vec<Arc<Gate>>,
     close: Vec<Slot>,
+    lose: Vec<Slot>,
     rearm: bool,
     stop: Vec<Slot>,
-    /// Probes and hooks.
+    /// Probes, hooks and workers.
     start: Vec<Effect>,
     announce: Vec<FleetEvent>,
 }
@@ -101,6 +112,7 @@ impl Effects {
         list.extend(self.publish.then_some(Effect::Publish));
         list.extend(self.gates.into_iter().map(Effect::CloseGate));
         list.extend((!self.close.is_empty()).then_some(Effect::CloseSessions { slots: self.close }));
+        list.extend((!self.lose.is_empty()).then_some(Effect::LoseSessions { slots: self.lose }));
         list.extend(self.rearm.then_some(Effect::RearmTable));
         list.extend(persist.then_some(Effect::Persist));
         list.extend((!self.stop.is_empty()).then_some(Effect::StopProbing { slots: self.stop }));
@@ -131,6 +143,7 @@ impl Roster {
             attempts: 0,
             leaving: Vec::new(),
             leaving_due: 0,
+            accepted: false,
             recorded: FleetRecord::default(),
         };
         if let Some(record) = record {
@@ -147,7 +160,7 @@ impl Roster {
     pub fn examine(&self, model: &Model) -> Result<Vec<Note>, Vec<Objection>> {
         let (mut notes, mut objections) = (Vec::new(), Vec::new());
         for service in &model.services {
-            let decision = decide::decide(self.line(&service.name), service);
+            let decision = decide::decide(self.line(&service.name), service, self.accepted);
             notes.extend(decision.notes.into_iter().map(|text| Note { service: service.name.clone(), text }));
             objections
                 .extend(decision.objections.into_iter().map(|text| Objection { service: service.name.clone(), text }));
@@ -185,6 +198,7 @@ impl Roster {
                 self.backends_erred(now, &mut effects);
                 return self.finish_health(effects);
             }
+            Event::Worker(event) => self.worker_event(event, now, &mut effects),
             Event::GenerationEmptied => self.sweep(now, &mut effects),
             Event::RetiredHookSucceeded { generation } => self.retired_hook_succeeded(&generation, now, &mut effects),
             Event::RetiredHookFailed { generation, why } => {
@@ -202,6 +216,7 @@ impl Roster {
     pub fn request(&mut self, request: Request, now: Moment) -> Result<Vec<Effect>, Refusal> {
         let mut effects = Effects::default();
         match request {
+            Request::Roll { service } => self.roll(&service, now, &mut effects)?,
             Request::Rollback { service, to } => self.rollback(&service, to, now, &mut effects)?,
             Request::Detach { generation } => self.detach(&generation, now, &mut effects)?,
             Request::Promote { service, generation } => self.promote(&service, generation, now, &mut effects)?,
@@ -241,9 +256,10 @@ impl Roster {
             Some(ServiceView { name, rules, in_file: line.in_file, active, ready, unsure, serving, queue })
         });
         let down = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::down);
+        let lost = self.leaving.iter().filter(|leaving| leaving.is_lost).map(|leaving| leaving.slot);
         let public = self.lines.iter().flat_map(|line| &line.generations).flat_map(Generation::public);
         View::new(Arc::clone(&self.gateway), services.collect(), self.slots.snapshot())
-            .with_down(down.collect())
+            .with_down(down.chain(lost).collect())
             .with_public(public.collect())
     }
 
@@ -258,6 +274,7 @@ impl Roster {
     }
 
     fn finish(&mut self, mut effects: Effects, now: Moment) -> Vec<Effect> {
+        self.tend_workers(now, &mut effects);
         self.tell_of_heed(&mut effects);
         let record = self.to_record(now);
         let changed = record != self.recorded;

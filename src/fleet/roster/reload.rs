@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::decide;
-use super::generation::{Fittings, Generation, Identity, Line, NewSeat, Seat, same_set};
+use super::generation::{Generation, Identity, Line, same_set};
 use super::restore::rules_record;
+use super::seat::{Fittings, NewSeat, Seat};
+use super::worker::Worker;
 use super::{Effects, Roster};
 use crate::config::model::{self, Model, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
@@ -31,6 +33,7 @@ impl Roster {
                 self.vanish(line, now, effects);
             }
         }
+        self.accepted = true;
         let order = |line: &Line| named(&line.name).unwrap_or(usize::MAX);
         if !self.lines.is_sorted_by_key(order) {
             self.lines.sort_by_key(order);
@@ -38,7 +41,7 @@ impl Roster {
     }
 
     fn accept(&mut self, service: &Arc<Service>, now: Moment, effects: &mut Effects) {
-        let decision = decide(self.line(&service.name), service);
+        let decision = decide(self.line(&service.name), service, self.accepted);
         if !decision.objections.is_empty() {
             // The caller examined the model; what has become objectionable since then stays as it is.
             return;
@@ -66,11 +69,18 @@ impl Roster {
             if self.lines[line].generation(number).is_some() {
                 self.abandon(line, number, "the file lists other backends for it", now, effects);
             }
-            self.create(line, number, backends, now);
+            self.lines[line].queued = false;
+            self.create(line, number, backends, decision.definition, now);
             self.start(line, number, now, effects);
         }
         if let Some((number, backends)) = decision.keep_starting {
             self.keep_starting(line, number, backends, restart, now, effects);
+        }
+        if let Some(definition) = decision.definition {
+            self.update_workers(line, definition, effects);
+        }
+        if decision.queue {
+            self.queue_roll(line, false, effects);
         }
         self.follow_rollout(line, former_share, now, effects);
         // Backends of a detached generation are asked when a rollback needs them.
@@ -83,6 +93,7 @@ impl Roster {
             Some(_) => {}
             None => line.listed = None,
         }
+        line.know_worker(decision.definition);
     }
 
     /// Takes over what does not concern generations; true when a start that is under way has to begin anew by it.
@@ -128,12 +139,23 @@ impl Roster {
             || former.host != service.host
     }
 
-    fn create(&mut self, line: usize, number: GenerationNumber, backends: &[model::Backend], now: Moment) {
+    /// Adds a generation that is to start: with these backends, or with workers that get their places later.
+    pub(super) fn create(
+        &mut self,
+        line: usize,
+        number: GenerationNumber,
+        backends: &[model::Backend],
+        definition: Option<&Arc<model::Worker>>,
+        now: Moment,
+    ) {
         let own = &self.lines[line];
         let (id, lifetimes) = (own.id(number), Arc::clone(&own.lifetimes));
         let mut generation = Generation::new(number, Lifecycle::Starting, now.wall, &self.bell, &own.queue);
         for backend in backends {
             generation.seat(&self.fittings(), &id, &lifetimes, NewSeat::of(backend));
+        }
+        if let Some(definition) = definition {
+            generation.define(Arc::clone(definition));
         }
         let line = &mut self.lines[line];
         line.next = line.next.max(GenerationNumber(number.0.saturating_add(1)));
@@ -213,7 +235,7 @@ impl Roster {
         let is_ordered = self.lines[line].rules.as_ref().is_some_and(|rules| rules.balance.goes_by_order());
         let Some(generation) = self.lines[line].generation_mut(number) else { return };
         let mut statuses = Statuses::default();
-        for seat in &mut generation.seats {
+        for seat in generation.seats.iter_mut().filter(|seat| seat.worker.is_none()) {
             let listed = backends.iter().find(|backend| seat.is(backend));
             if let Some(listed) = listed.filter(|listed| listed.intent != seat.intent) {
                 statuses.note(listed);
@@ -323,6 +345,9 @@ impl Line {
             queue: Queue::new(),
             idle_timeout_ms: 0,
             on_retired: None,
+            worker: None,
+            worker_record: None,
+            queued: false,
             next: GenerationNumber(1),
             listed: None,
             generations: Vec::new(),
@@ -348,7 +373,9 @@ impl Generation {
         effects: &mut Effects,
     ) {
         let attempt = *self.attempt.get_or_insert(attempt);
-        let joining = self.seats.iter_mut().filter(|seat| seat.intent == Intent::Up && !seat.ready && !seat.probing);
+        let is_there = |seat: &Seat| seat.worker.as_ref().is_none_or(Worker::is_booting);
+        let is_joining = |seat: &Seat| seat.intent == Intent::Up && !seat.ready && !seat.probing && is_there(seat);
+        let joining = self.seats.iter_mut().filter(|seat| is_joining(seat));
         let backends: Vec<_> = joining
             .map(|seat| {
                 seat.probing = true;

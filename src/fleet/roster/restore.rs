@@ -6,17 +6,20 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Roster;
-use super::generation::{Generation, Identity, Line, NewSeat, Past, Seat};
+use super::generation::{Generation, Identity, Line, Past};
+use super::seat::{NewSeat, Seat};
+use super::worker::Worker;
 use crate::config::model::{Address, Hook, MaxRequests, Plan, Service, SessionRules};
 use crate::fleet::backend::Lifetimes;
 use crate::fleet::event::Moment;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::queue::Queue;
+use crate::fleet::worker::{Site, WorkerId, WorkerState};
 use crate::ids::ServiceName;
 use crate::record::fleet::{
     AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
-    StateRecord, StatusRecord,
+    StateRecord, StatusRecord, WorkerRecord,
 };
 
 /// How much of the last run's bindings a start has recovered.
@@ -66,6 +69,9 @@ impl Roster {
                 on_retired: service.on_retired.as_ref().map(hook),
                 next: service.next,
                 listed: service.listed.as_ref().map(|list| list.iter().map(identity).collect()),
+                worker: service.worker.as_deref().and_then(|record| definition(&service.name, record)),
+                worker_record: service.worker.clone(),
+                queued: service.queued,
                 generations: Vec::new(),
                 past: service.past.iter().map(past).collect(),
             };
@@ -89,6 +95,10 @@ impl Roster {
         let mut generation = Generation::new(record.number, state, record.since_ms, &self.bell, &line.queue);
         generation.started_hook = record.started_hook;
         generation.aborted = record.aborted;
+        generation.lives.clone_from(&record.lives);
+        if let Some(definition) = record.worker.as_deref().and_then(|worker| definition(&line.name, worker)) {
+            generation.define(definition);
+        }
         let id = line.id(record.number);
         for backend in &record.backends {
             let seat = NewSeat {
@@ -103,6 +113,13 @@ impl Roster {
                 intent: intent(backend),
                 public: backend.public.as_ref().map(address),
                 ready: backend.ready,
+                worker: backend.worker.as_ref().filter(|_| generation.definition.is_some()).map(|worker| {
+                    let id = WorkerId { generation: id.clone(), instance: worker.instance, life: worker.life };
+                    let site = Site { address: address(&backend.address), ports: worker.ports.clone() };
+                    let mut restored = Worker::restored(id, site, WorkerState::Spawning, now);
+                    restored.is_planned = worker.stopped;
+                    restored
+                }),
             };
             generation.seat(&self.fittings(), &id, &line.lifetimes, seat);
         }
@@ -135,6 +152,8 @@ impl Roster {
             idle_timeout_ms: line.idle_timeout_ms,
             on_retired: line.on_retired.as_ref().map(hook_record),
             rules: line.rules_record.clone(),
+            worker: line.worker_record.clone(),
+            queued: line.queued,
             generations: line.generations.iter().map(|generation| generation_record(generation, now)).collect(),
             past: line.past.iter().map(past_record).collect(),
         };
@@ -162,6 +181,12 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         status: status(seat),
         // What a starting generation has found so far is found again: only its whole counts.
         ready: seat.ready && generation.served(),
+        worker: seat.worker.as_ref().map(|worker| WorkerRecord {
+            instance: worker.id.instance,
+            life: worker.id.life,
+            ports: worker.site.ports.clone(),
+            stopped: worker.is_planned,
+        }),
     });
     GenerationRecord {
         number: generation.number,
@@ -170,6 +195,8 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         detached_ms: generation.detached.map(|(_, wall)| wall),
         started_hook: generation.started_hook,
         aborted: generation.aborted,
+        worker: generation.definition_record.clone(),
+        lives: generation.lives.clone(),
         backends: backends.collect(),
     }
 }
@@ -198,6 +225,18 @@ fn rules_of(name: &ServiceName, record: &serde_json::Value) -> Option<Service> {
         Ok(rules) => Some(rules),
         Err(error) => {
             tracing::warn!(service = name.as_str(), %error, "the rules of a former run cannot be read");
+            None
+        }
+    }
+}
+
+/// What workers are, as the record keeps it. What does not read is another version's: those processes are stopped, and
+/// the file says what starts in their place.
+fn definition(name: &ServiceName, record: &serde_json::Value) -> Option<Arc<crate::config::model::Worker>> {
+    match crate::config::model::Worker::deserialize(record) {
+        Ok(definition) => Some(Arc::new(definition)),
+        Err(error) => {
+            tracing::warn!(service = name.as_str(), %error, "what a former run says of workers cannot be read");
             None
         }
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::seat::Seat;
 use super::{Effects, Roster};
 use crate::config::model::Service;
-use crate::fleet::event::{Attempt, Effect, FleetEvent, Moment, Refusal};
+use crate::fleet::event::{Attempt, Effect, FleetEvent, Moment, Refusal, WorkerEffect};
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::{GenerationId, GenerationNumber, Slot};
@@ -25,7 +26,11 @@ impl Roster {
         let in_use = self.in_use(line, number);
         let Some(generation) = self.lines[line].generation_mut(number) else { return };
         effects.stop.extend(generation.stop_probing());
+        let ended = generation.drop_ended_workers(effects);
+        self.release_slots(ended.iter().map(|seat| seat.backend.slot), true, now);
+        let Some(generation) = self.lines[line].generation_mut(number) else { return };
         generation.attempt = Some(attempt);
+        (generation.placing, generation.place_due) = (false, None);
         (generation.ready_by, generation.hook_due, generation.why) = (None, None, None);
         for seat in &mut generation.seats {
             (seat.ready, seat.grows_since) = (false, None);
@@ -103,12 +108,16 @@ impl Roster {
         let Some(seat) = generation.seat_at(slot).filter(|seat| seat.probing) else { return };
         (seat.probing, seat.ready) = (false, true);
         let name = seat.backend.name.clone();
+        if let Some(worker) = seat.worker.as_mut().filter(|worker| worker.is_booting()) {
+            worker.became_ready(now);
+        }
         if takes_new {
             seat.grows_since = Some(now.millis);
         }
         match generation.state() {
             Lifecycle::Starting => {
-                if generation.seats.iter().all(|seat| seat.ready || seat.intent != Intent::Up) {
+                let is_whole = |seat: &Seat| seat.ready || seat.intent != Intent::Up;
+                if !generation.seats.is_empty() && generation.seats.iter().all(is_whole) {
                     generation.why = None;
                     self.became_ready(line, id.number, now, effects);
                 }
@@ -124,8 +133,11 @@ impl Roster {
     /// Remembers what a probe met, to tell it should the generation fail.
     pub(super) fn backend_refused(&mut self, id: &GenerationId, attempt: Attempt, slot: Slot, why: &str) {
         let Some((_, generation)) = self.attempted(id, attempt) else { return };
-        let Some(name) = generation.seat_at(slot).map(|seat| seat.backend.name.clone()) else { return };
-        generation.why = Some(format!("{name}: {why}"));
+        let Some(seat) = generation.seat_at(slot) else { return };
+        generation.why = Some(match &seat.worker {
+            Some(worker) => format!("worker {} does not answer yet: {why}", worker.id.instance),
+            None => format!("{}: {why}", seat.backend.name),
+        });
     }
 
     /// A try ended badly: the generation fails if another one is active, and goes on trying if none is.
@@ -139,6 +151,9 @@ impl Roster {
         let said = generation.why.clone();
         let why = match said.filter(|_| generation.ready_by.is_none()) {
             Some(of_hook) => of_hook,
+            None if generation.definition.is_some() && wanted == 0 => {
+                generation.why.clone().unwrap_or_else(|| format!("its workers had no places within {timeout:?}"))
+            }
             None if wanted == 0 => "the file sets all of its backends to drain or down; set one of them up".to_owned(),
             None => {
                 let said = generation.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
@@ -146,11 +161,7 @@ impl Roster {
             }
         };
         if has_active {
-            generation.go(Lifecycle::Failed, now);
-            (generation.ready_by, generation.hook_due, generation.attempt) = (None, None, None);
-            generation.why = Some(why.clone());
-            effects.stop.extend(generation.stop_probing());
-            effects.tell(FleetEvent::Failed { generation: id.clone(), why });
+            self.fail(line, id, why, now, effects);
         } else {
             // Probes go on; only the report comes once per time limit.
             if generation.ready_by.is_some() {
@@ -158,6 +169,17 @@ impl Roster {
             }
             effects.tell(FleetEvent::StillStarting { generation: id.clone(), why });
         }
+    }
+
+    /// A start is over, and another generation goes on.
+    pub(super) fn fail(&mut self, line: usize, id: &GenerationId, why: String, now: Moment, effects: &mut Effects) {
+        let Some(generation) = self.lines[line].generation_mut(id.number) else { return };
+        generation.go(Lifecycle::Failed, now);
+        (generation.ready_by, generation.hook_due, generation.attempt) = (None, None, None);
+        (generation.placing, generation.place_due) = (false, None);
+        generation.why = Some(why.clone());
+        effects.stop.extend(generation.stop_probing());
+        effects.tell(FleetEvent::Failed { generation: id.clone(), why });
     }
 
     /// Gives up a generation because an operator says so: its number is used up, so that no reload starts it again.
@@ -210,6 +232,10 @@ impl Roster {
         generation.go(Lifecycle::Retired, now);
         generation.gate.retire_now();
         effects.stop.extend(generation.stop_probing());
+        generation.stop_workers(effects);
+        if generation.definition.is_some() {
+            effects.worker(WorkerEffect::Forget(id.clone()));
+        }
         self.lines[line].bury(&generation, spent, now);
         self.release(&generation, now);
         effects.publish = true;

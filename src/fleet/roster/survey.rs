@@ -1,15 +1,19 @@
 //! The roster as status shows it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Roster;
 use super::generation::{Generation, Line, Past};
+use super::worker::Worker;
 use crate::config::model::Mode;
 use crate::fleet::event::{Moment, unheeded};
 use crate::fleet::health::Health;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
+use crate::fleet::worker::{WorkerId, WorkerState};
 use crate::ids::{BackendName, GenerationNumber, ServiceName};
 use crate::sync::atomic::Ordering;
 
@@ -109,6 +113,29 @@ pub struct BackendStatus {
     pub tunnels: u64,
     /// Requests that it may have at one time; `None` for as many as come.
     pub max_requests: Option<u32>,
+    /// Its process, where the gateway runs it.
+    pub worker: Option<WorkerStatus>,
+}
+
+/// A backend's process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Which.
+    pub id: WorkerId,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Its number, while there is a process.
+    pub pid: Option<u32>,
+    /// Its ports by family.
+    pub ports: BTreeMap<String, u16>,
+    /// Unfinished work, as it last said; `None` while it was not asked.
+    pub work: Option<u64>,
+    /// How the process before it ended; `None` when there was none.
+    pub why: Option<String>,
+    /// The last lines that it printed, oldest first, while it is not ready; the roster does not know them.
+    pub output: Vec<String>,
 }
 
 /// A generation that is gone.
@@ -178,6 +205,7 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
             requests: seat.backend.load.requests(),
             tunnels: seat.backend.load.tunnels(),
             max_requests: seat.backend.limit.most(),
+            worker: seat.worker.as_ref().map(worker_status),
         })
         .collect();
     let tells_why = match generation.state() {
@@ -201,6 +229,19 @@ fn generation_status(generation: &Generation, ends: Option<u64>, now: Moment) ->
         ends_in_ms: ends.map(|moment| moment.saturating_sub(now.millis)),
         why: generation.why.clone().filter(|_| tells_why).or_else(|| unheeded(generation.heeded).map(str::to_owned)),
         backends,
+    }
+}
+
+fn worker_status(worker: &Worker) -> WorkerStatus {
+    WorkerStatus {
+        id: worker.id.clone(),
+        state: worker.state(),
+        since: timestamp(worker.since),
+        pid: worker.pid,
+        ports: worker.site.ports.clone(),
+        work: worker.work(),
+        why: worker.why.clone(),
+        output: Vec::new(),
     }
 }
 

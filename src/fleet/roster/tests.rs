@@ -6,6 +6,7 @@ mod ramps;
 mod random;
 mod rules;
 mod statuses;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::config::model::{
     AccessLog, AccessLogFormat, AccessLogTarget, Address, Backend, Balance, Generation as Listed, Hook, HostRule,
     IdPlace, MaxRequests, Mode, Plan, Protocol, ReadyCheck, Service, SessionRules, Source, StatePlace, StateSync,
 };
+use crate::fleet::event::WorkerEffect;
 use crate::fleet::gate::Lease;
 use crate::fleet::intent::Intent;
 use crate::ids::BackendName;
@@ -133,6 +135,9 @@ struct Stage {
     starting_hooks: Vec<(GenerationId, Attempt)>,
     retired_hooks: Vec<(GenerationId, Vec<Address>, Vec<Address>)>,
     closed: Vec<Slot>,
+    lost: Vec<Slot>,
+    /// What is wanted of workers and not done yet.
+    orders: Vec<WorkerEffect>,
     told: Vec<FleetEvent>,
     view: View,
 }
@@ -161,6 +166,8 @@ impl Stage {
             starting_hooks: Vec::new(),
             retired_hooks: Vec::new(),
             closed: Vec::new(),
+            lost: Vec::new(),
+            orders: Vec::new(),
             told: Vec::new(),
             view,
         }
@@ -193,6 +200,8 @@ impl Stage {
                 }
                 Effect::CloseGate(gate) => gate.detach(),
                 Effect::CloseSessions { slots } => self.closed.extend(slots),
+                Effect::LoseSessions { slots } => self.lost.extend(slots),
+                Effect::Worker(effect) => self.orders.push(effect),
                 Effect::RearmTable | Effect::Persist => {}
                 Effect::StopProbing { slots } => self.probes.retain(|slot, _| !slots.contains(slot)),
                 Effect::StartProbing { generation, attempt, backends, .. } => {

@@ -24,6 +24,9 @@ pub(super) const TUNNELED: u16 = 32;
 /// Its place stands in the queue of those that were seen once, whoever has taken it by now.
 pub(super) const QUEUED: u16 = 64;
 
+/// Its backend was lost: counted nowhere, and kept so that its client can be told.
+pub(super) const LOST: u16 = 128;
+
 /// Seconds for which uses are written down once: what the log says of a session's last use may be so much too early.
 pub(super) const QUANTUM: u32 = 16;
 

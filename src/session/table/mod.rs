@@ -8,7 +8,9 @@
 //! that has been idle for longest and is not in use: exactly that one within the new session's shard, and the keyed hash
 //! spreads sessions evenly over shards; that of another shard only where its own has none.
 
+mod closing;
 mod entry;
+mod lost;
 mod once;
 mod pin;
 mod recorded;
@@ -21,10 +23,12 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+pub use closing::Closing;
 pub use pin::Pin;
 pub use recorded::Restored;
 
-use self::entry::{ALIAS, COUNTED, Entry, HIDDEN, Opening, TUNNELED};
+use self::closing::CLOSINGS;
+use self::entry::{ALIAS, COUNTED, Entry, HIDDEN, LOST, Opening, TUNNELED};
 use self::shard::{Closed, Renaming, Shard};
 use crate::clock::{Clock, Seconds};
 use crate::fleet::backend::Backend;
@@ -40,39 +44,6 @@ const SHARDS: usize = 1_024;
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
-/// Why a session closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Closing {
-    /// No request and no tunnel for the idle timeout.
-    Idle,
-    /// Its maximum age.
-    Age,
-    /// The application deleted its cookie.
-    Deleted,
-    /// A rule of the file.
-    EndRule,
-    /// The application said so.
-    Backend,
-    /// Its generation was made to end.
-    Drained,
-    /// It was seen once only, on a detached generation, for the time that such a session has.
-    Unconfirmed,
-    /// It was seen once only, and the table was full.
-    Evicted,
-    /// Its last tunnel closed, and nothing followed in time.
-    LastTunnel,
-    /// Its client asked for the newest generation.
-    Switched,
-    /// The backend answered 404 to its id.
-    NotFound,
-    /// Its backend was lost.
-    Lost,
-    /// An operator closed it.
-    Admin,
-}
-
-const CLOSINGS: usize = 13;
-
 /// As many requests of one session as are counted are under way; one more is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooManyPins;
@@ -84,8 +55,8 @@ pub enum Bind<H: Deref<Target = Table>> {
     New(Pin<H>),
     /// The id was bound before: the first bind wins. The lease is still the caller's.
     Known(Pin<H>, Lease),
-    /// The table holds as many sessions as it may, none of which can be evicted, or the generation was retired by force
-    /// after the lease was given. The lease is still the caller's.
+    /// The table holds as many sessions as it may, none of which can be evicted; or the generation was retired by force,
+    /// or the backend lost, after the lease was given. The lease is still the caller's.
     Full(Lease),
 }
 
@@ -103,6 +74,8 @@ pub struct Table {
     sessions: AtomicU64,
     /// Those of them that were seen once.
     unconfirmed: AtomicU64,
+    /// Entries of sessions that were lost with their backend; see [`Table::lose_slots`].
+    lost: AtomicU64,
     max: AtomicU64,
     refused: AtomicU64,
     closed: [AtomicU64; CLOSINGS],
@@ -126,6 +99,7 @@ impl Table {
             evictable: (0..shards.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect(),
             sessions: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             max: AtomicU64::new(max as u64),
             refused: AtomicU64::new(0),
             closed: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -210,7 +184,7 @@ impl Table {
         // Read behind the pin: a request that came and went between two looks would make this one seem to follow a pause.
         let idle = if before.pinned { 0 } else { now.since(entry.last_seen()) };
         let tells = touches && entry.touch(now);
-        if (tells || before.once) && !entry.is(ALIAS) {
+        if (tells || before.once) && !entry.is(ALIAS | LOST) {
             this.record_use(entry, before.once);
         }
         let (slot, scope) = (entry.slot(), entry.scope());
@@ -276,9 +250,9 @@ impl Table {
         }
         let index = {
             let mut shard = this.shards[place].write();
-            // A generation is retired by force before its sessions are closed shard by shard: asked under the lock,
-            // either the gate says so, or that closing is yet to come to this shard.
-            if shard.find(hash).is_some() || backend.gate.is_retired() {
+            // A generation is retired by force, or a backend lost, before its sessions are closed shard by shard: asked
+            // under the lock, either they say so, or that closing is yet to come to this shard.
+            if shard.find(hash).is_some() || backend.takes_no_session() {
                 None
             } else {
                 let opening = Opening { hash, slot: backend.slot, scope, opened: now, first: true };
@@ -293,7 +267,7 @@ impl Table {
             }
         };
         let Some(index) = index else {
-            // Somebody bound it between the two looks, or the generation was retired by force.
+            // Somebody bound it between the two looks, or nothing may be bound there any more.
             this.sessions.fetch_sub(1, Ordering::Relaxed);
             return match Self::pin(this, hash, true) {
                 Ok(Some(pin)) => Bind::Known(pin, lease),
@@ -361,7 +335,7 @@ impl Table {
         };
         let inserted = {
             let mut shard = self.shard(hash).write();
-            let free = shard.find(hash).is_none() && !backend.gate.is_retired();
+            let free = shard.find(hash).is_none() && !backend.takes_no_session();
             if free {
                 let opening = Opening { hash, slot: pin.slot, scope, opened, first: false };
                 backend.entries.fetch_add(1, Ordering::Relaxed);
@@ -412,7 +386,7 @@ impl Table {
         let settle = {
             let shard = lock.read();
             let entry = shard.get(index);
-            if touches && entry.touch(self.clock.now()) && !entry.is(HIDDEN | ALIAS) {
+            if touches && entry.touch(self.clock.now()) && !entry.is(HIDDEN | ALIAS | LOST) {
                 self.record_use(entry, false);
             }
             entry.unpin() && (entry.is(HIDDEN | ALIAS) || (!touches && self.is_over(entry)))
@@ -478,6 +452,9 @@ impl Table {
                 if let Some(closing) = closing {
                     self.closed[closing as usize].fetch_add(1, Ordering::Relaxed);
                 }
+            }
+            if closed.was_lost {
+                self.lost.fetch_sub(1, Ordering::Relaxed);
             }
             if closed.freed {
                 backend.entries.fetch_sub(1, Ordering::Release);

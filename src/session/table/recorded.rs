@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{ALIAS, DEAD, Entry, HIDDEN, Opening, QUANTUM};
+use super::entry::{ALIAS, DEAD, Entry, HIDDEN, LOST, Opening, QUANTUM};
 use super::shard::{Shard, WHEEL};
 use super::{Pin, Table};
 use crate::clock::Seconds;
@@ -212,7 +212,7 @@ impl Shard {
     fn dump(&self, now: Seconds, into: &mut Vec<Fact>) {
         for index in 0..self.places() {
             let entry = self.get(index);
-            if entry.is(DEAD | HIDDEN) {
+            if entry.is(DEAD | HIDDEN | LOST) {
                 continue;
             }
             let (hash, slot, scope, opened) =

@@ -13,7 +13,9 @@ use crate::clock::Seconds;
 use crate::fleet::backend::Backend;
 use crate::ids::{SessionHash, Slot};
 use crate::session::table::Closing;
-use crate::session::table::entry::{ALIAS, COUNTED, DEAD, Entry, HIDDEN, LINKED, NONE, Opening, QUEUED, TUNNELED};
+use crate::session::table::entry::{
+    ALIAS, COUNTED, DEAD, Entry, HIDDEN, LINKED, LOST, NONE, Opening, QUEUED, TUNNELED,
+};
 use crate::session::table::once::Once;
 
 /// Entries of a slab's chunk. The slab grows by chunks, so that no growth copies it; a chunk is small, so that a
@@ -42,10 +44,19 @@ pub(super) struct Closed {
     pub(super) was_session: bool,
     /// It counted among those that were seen once.
     pub(super) was_once: bool,
+    /// It counted among those that were lost.
+    pub(super) was_lost: bool,
     /// It is gone from the slab.
     pub(super) freed: bool,
     /// Its count of the gate is to be given back.
     pub(super) leaves: bool,
+}
+
+impl Closed {
+    /// Nothing became of it.
+    pub(super) fn nothing(slot: Slot) -> Self {
+        Self { slot, gone: None, was_session: false, was_once: false, was_lost: false, freed: false, leaves: false }
+    }
 }
 
 /// What became of a session whose id was changed.
@@ -184,18 +195,19 @@ impl Shard {
         if entry.is(HIDDEN | DEAD) {
             return None;
         }
-        let (hash, slot, was_session, pinned) = (entry.hash, entry.slot(), !entry.is(ALIAS), entry.is_pinned());
+        let (hash, slot, was_session, pinned) = (entry.hash, entry.slot(), !entry.is(ALIAS | LOST), entry.is_pinned());
+        let was_lost = entry.is(LOST);
         let was_once = self.confirm(index);
         if let Ok(found) = self.index.find_entry(hash[0], |&at| at == index) {
             found.remove();
         }
         self.get_mut(index).flags |= HIDDEN;
         let leaves = !pinned && self.free(index);
-        Some(Closed { slot, gone: Some(SessionHash(hash)), was_session, was_once, freed: !pinned, leaves })
+        Some(Closed { slot, gone: Some(SessionHash(hash)), was_session, was_once, was_lost, freed: !pinned, leaves })
     }
 
     /// Counts a session among those that were seen more often; true when it was not.
-    fn confirm(&self, index: u32) -> bool {
+    pub(super) fn confirm(&self, index: u32) -> bool {
         let was_once = self.get(index).confirm();
         if was_once {
             self.once.count_down();
@@ -217,7 +229,7 @@ impl Shard {
             return None;
         }
         let slot = entry.slot();
-        let rest = Closed { slot, gone: None, was_session: false, was_once: false, freed: false, leaves: true };
+        let rest = Closed { leaves: true, ..Closed::nothing(slot) };
         if entry.is(HIDDEN) {
             let leaves = self.free(index);
             return Some((Closed { freed: true, leaves, ..rest }, None));
@@ -245,7 +257,7 @@ impl Shard {
     /// Makes a pinned session the former id of another one.
     pub(super) fn make_alias(&mut self, index: u32, now: Seconds) -> Renaming {
         let entry = self.get(index);
-        if entry.is(HIDDEN | DEAD) {
+        if entry.is(HIDDEN | DEAD | LOST) {
             return Renaming::Closed;
         }
         if entry.is(ALIAS) {
@@ -346,7 +358,7 @@ impl Shard {
             Some(closing) => closed.extend(self.close(index).map(|done| (done, closing))),
             None => {
                 let next = entry.next_look(backend, now);
-                if entry.is_pinned() && !entry.is(ALIAS) {
+                if entry.is_pinned() && !entry.is(ALIAS | LOST) {
                     held.push(entry.hash());
                 }
                 self.link(index, next);
@@ -410,7 +422,7 @@ impl Shard {
 
     /// Gives memory back after many sessions have gone: all of it when none is left, else the index's surplus and
     /// chunks at the end of the slab in which nothing lives.
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.used == 0 && !self.chunks.is_empty() {
             *self = Self { swept: self.swept, ..Self::default() };
             return;

@@ -1,5 +1,6 @@
 mod eviction;
 mod likeness;
+mod lost;
 mod once;
 mod recorded;
 mod tunnels;

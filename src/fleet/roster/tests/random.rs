@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::generation::Seat;
+use super::seat::Seat;
 use super::*;
 use crate::fleet::conduct::Failure;
 use crate::fleet::event::Finding;
@@ -51,6 +51,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         let lists = match &mut plan {
             Plan::Numbered(list) => vec![list],
             Plan::Explicit(generations) => generations.iter_mut().map(|listed| &mut listed.backends).collect(),
+            Plan::Worker(_) => Vec::new(),
         };
         for backend in lists.into_iter().flatten() {
             backend.intent = intents.next().unwrap_or(Intent::Up);
