@@ -13,6 +13,7 @@
 //! | 3 | [`edge`] | client sockets to requests and replies back: listeners, deadlines, limits |
 //! | 3 | [`upstream`] | backend connections: connect, pool |
 //! | 3 | [`health`] | probes: is a backend ready, is it well; whose check is due |
+//! | 3 | [`workers`] | processes that the gateway runs: start, watch, stop, take back; ports, output |
 //! | 2 | [`fleet`] | services, generations, backends, gate, balance, events, roster, view |
 //! | 2 | [`session`] | identify, learn, table, binding, expiry |
 //! | 2 | [`store`] | records that outlive the process: state directory, log of bindings, events, memory |
@@ -41,3 +42,4 @@ pub mod store;
 pub mod sync;
 pub mod upstream;
 pub mod wire;
+pub mod workers;

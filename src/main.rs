@@ -2,18 +2,23 @@
 
 use std::process::ExitCode;
 
-use tidegate::cli::{self, Exit, Failure, Verbs};
+use tidegate::cli::{self, Command, Exit, Failure, Verbs};
 use tidegate::config::Selection;
-use tidegate::daemon::{self, RunError};
+use tidegate::daemon::{self, RunError, init};
+use tidegate::workers::trampoline;
 
 /// Gives memory back to the system by a thread of its own some seconds after it was freed.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    let command = cli::parse();
+    if matches!(command, Command::Run(_)) && init::is_first() {
+        return init::run();
+    }
     let demo =
         |address, generation| daemon::run_demo(address, generation).map_err(|error| Failure::new(Exit::Failed, error));
-    cli::execute(cli::parse(), Verbs { run, demo }).into()
+    cli::execute(command, Verbs { run, demo, launch: trampoline::run }).into()
 }
 
 fn run(selection: &Selection) -> Result<(), Failure> {

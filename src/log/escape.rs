@@ -5,6 +5,12 @@ use std::ops::Range;
 /// Stands for what was left out.
 pub(super) const ELLIPSIS: &str = "…";
 
+/// The text on one line: with blanks for control characters, by which it could write lines of its own into a log and speak
+/// to terminals.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Appends `text` as the inside of a JSON string. Bytes that are no UTF-8 become U+FFFD.
 pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     if all(text, is_clean) {

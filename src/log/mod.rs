@@ -10,6 +10,8 @@ mod escape;
 pub mod line;
 pub mod own;
 mod stamp;
+
+pub use escape::printable;
 mod writer;
 
 pub use access::{AccessLog, Counts, Lines};

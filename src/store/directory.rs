@@ -38,8 +38,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Held for its lock, which the system drops with the process, however it ends.
-    _lock: File,
+    /// Held for their locks, which the system drops with the process, however it ends: the file that says whose it is, and
+    /// the folder itself, should somebody remove the file.
+    _locks: [File; 2],
 }
 
 impl Directory {
@@ -58,7 +59,8 @@ impl Directory {
             .mode(0o600)
             .open(&file)
             .map_err(StoreError::io("open", &file))?;
-        match locked(&lock) {
+        let folder = File::open(path).map_err(StoreError::io("open", path))?;
+        match locked(&lock).and_then(|()| locked(&folder)) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 return Err(StoreError::Held { path: path.to_owned(), pid: holder(&mut lock) });
@@ -66,7 +68,7 @@ impl Directory {
             Err(error) => return Err(StoreError::io("lock", &file)(error.into())),
         }
         sign(&mut lock).map_err(StoreError::io("write", &file))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _locks: [lock, folder] })
     }
 
     /// The directory.
@@ -176,6 +178,8 @@ mod tests {
             idle_timeout_ms: 0,
             on_retired: None,
             rules: None,
+            worker: None,
+            queued: false,
             generations: Vec::new(),
             past: Vec::new(),
         };
@@ -216,6 +220,9 @@ mod tests {
         assert!(matches!(error, StoreError::Held { pid: Some(pid), .. } if pid == std::process::id()));
         let text = error.to_string();
         assert!(text.contains(&root.path().display().to_string()) && text.contains("pid"), "{text}");
+        // Nor does it help to remove the file.
+        std::fs::remove_file(root.path().join("lock")).unwrap();
+        assert!(matches!(Directory::open(root.path()), Err(StoreError::Held { .. })));
         drop(first);
         Directory::open(root.path()).unwrap();
     }
