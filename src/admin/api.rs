@@ -2,6 +2,7 @@
 //!
 //! Who reads them ignores keys that it does not know, so that a newer gateway can say more.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::admin::token::{BadToken, Token};
 pub use crate::fleet::health::Health;
 use crate::fleet::lifecycle::Lifecycle;
+pub use crate::fleet::worker::WorkerState;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 
 /// `GET /v1/status`: everything at one moment.
@@ -271,6 +273,37 @@ pub struct Backend {
     /// Requests that it may have in flight; absent for as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
+    /// Its process; absent where somebody else runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
+}
+
+/// A process that the gateway runs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Worker {
+    /// Which of its generation's, from 0 on.
+    pub instance: u32,
+    /// How many processes the instance has had with this one.
+    pub life: u32,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Its number; absent while there is no process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Its ports by family; none where it listens at a unix socket.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<String, u16>,
+    /// Unfinished work, as it last said; absent where it is not asked, as it is only while it is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<u64>,
+    /// How the process before it ended; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// The last lines that it printed, oldest first, while it is not ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
 }
 
 /// What the operator wants of a backend.
@@ -305,9 +338,20 @@ pub struct Event {
 /// What an operator asks for by `POST`; see [`Done`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// `/v1/services/{service}/roll`: bring up the next generation of a service whose workers the gateway runs, or try a
+    /// failed one again. A roll that is under way is waited for.
+    Roll(ServiceName),
     /// `/v1/services/{service}/promote`: make the generation active that is ready beside the active one; or
     /// `/v1/services/{service}/generations/{generation}/promote`: if it is this one.
     Promote {
+        /// The service.
+        service: ServiceName,
+        /// The generation, where one is named.
+        generation: Option<GenerationNumber>,
+    },
+    /// `/v1/services/{service}/rollback`: make the youngest generation active again that is older than the active one; or
+    /// `/v1/services/{service}/generations/{generation}/rollback`: this one, older or younger.
+    Rollback {
         /// The service.
         service: ServiceName,
         /// The generation, where one is named.

@@ -39,6 +39,8 @@ pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/promote", post(promote))
+        .route("/v1/services/{name}/roll", post(roll))
+        .route("/v1/services/{name}/rollback", post(rollback))
         .route("/v1/services/{name}/generations/{number}/{verb}", post(act))
         .route("/v1/events", get(events))
         .fallback(async || problem(StatusCode::NOT_FOUND, "There is nothing here; the API begins at /v1/status."))
@@ -85,12 +87,24 @@ async fn promote(State(source): Asked, Path(name): Path<String>) -> Response {
     order(&*source, Order::Promote { service: ServiceName::new(&name), generation: None }).await
 }
 
+async fn roll(State(source): Asked, Path(name): Path<String>) -> Response {
+    order(&*source, Order::Roll(ServiceName::new(&name))).await
+}
+
+async fn rollback(State(source): Asked, Path(name): Path<String>) -> Response {
+    order(&*source, Order::Rollback { service: ServiceName::new(&name), generation: None }).await
+}
+
 async fn act(State(source): Asked, Path((name, number, verb)): Path<(String, String, String)>) -> Response {
     let (service, number) = (ServiceName::new(&name), number.parse().map(GenerationNumber));
     let wanted = match (number, verb.as_str()) {
         (Ok(number), "promote") => Order::Promote { service, generation: Some(number) },
+        (Ok(number), "rollback") => Order::Rollback { service, generation: Some(number) },
         (Ok(number), "detach") => Order::Detach(GenerationId { service, number }),
-        _ => return problem(StatusCode::NOT_FOUND, "A generation is a number, and can be asked to promote or detach."),
+        _ => {
+            let why = "A generation is a number, and can be asked to promote, rollback or detach.";
+            return problem(StatusCode::NOT_FOUND, why);
+        }
     };
     order(&*source, wanted).await
 }

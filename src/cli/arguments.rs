@@ -38,8 +38,12 @@ pub enum Command {
     Check(ConfigArguments),
     /// Show services, generations and backends of the running gateway
     Status(StatusArguments),
+    /// Start the next generation of a service whose workers the gateway runs. It takes over once it is ready
+    Roll(RollArguments),
     /// Give all new sessions to the generation that is ready beside the active one, which is detached
     Promote(PromoteArguments),
+    /// Make an older generation active again, for all new sessions. The active one is detached, its sessions go on
+    Rollback(RollbackArguments),
     /// Abort the ramp of a generation that is ready, or give up one that is starting. Its sessions go on
     Detach(DetachArguments),
     /// Make a token that lets a tester into a generation that is ready or active. Needs the file, but no gateway
@@ -62,6 +66,9 @@ pub enum Command {
         #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
         address: IpAddr,
     },
+    /// Become a worker, by what standard input says; for the gateway alone
+    #[command(hide = true)]
+    LaunchWorker,
 }
 
 /// Which configuration is meant.
@@ -100,10 +107,32 @@ pub struct StateArguments {
     pub state: Option<PathBuf>,
 }
 
+/// Arguments of `roll`.
+#[derive(Debug, Args)]
+pub struct RollArguments {
+    /// The service
+    #[arg(value_name = "SERVICE", value_parser = service)]
+    pub service: ServiceName,
+    /// Whom to ask
+    #[command(flatten)]
+    pub gateway: StatusArguments,
+}
+
 /// Arguments of `promote`.
 #[derive(Debug, Args)]
 pub struct PromoteArguments {
     /// The service; or the generation, as in app@8, which is promoted only if it is the one that is ready
+    #[arg(value_name = "SERVICE[@GENERATION]")]
+    pub named: Named,
+    /// Whom to ask
+    #[command(flatten)]
+    pub gateway: StatusArguments,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    /// The service, for the youngest generation that is older than the active one; or a detached generation, as in app@7
     #[arg(value_name = "SERVICE[@GENERATION]")]
     pub named: Named,
     /// Whom to ask
@@ -163,6 +192,15 @@ impl FromStr for Named {
         let generation = number.map(|number| number.parse().map(GenerationNumber)).transpose();
         let generation = generation.map_err(|_| format!("write a number behind the @, as in {service}@8"))?;
         Ok(Self { service: ServiceName::new(service), generation })
+    }
+}
+
+fn service(text: &str) -> Result<ServiceName, String> {
+    match text.parse()? {
+        Named { service, generation: None } => Ok(service),
+        Named { service, generation: Some(_) } => {
+            Err(format!("name the service alone, as in {service}: its next generation gets the next number"))
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use arguments::{
-    Command, ConfigArguments, DetachArguments, ForceArguments, Named, PromoteArguments, StateArguments, StateCommand,
-    StatusArguments, parse,
+    Command, ConfigArguments, DetachArguments, ForceArguments, Named, PromoteArguments, RollArguments,
+    RollbackArguments, StateArguments, StateCommand, StatusArguments, parse,
 };
 
 use crate::config::report::Report;
@@ -77,6 +77,8 @@ pub struct Verbs {
     pub run: fn(&Selection) -> Result<(), Failure>,
     /// Runs the demo application on an address, as a generation.
     pub demo: fn(SocketAddr, u64) -> Result<(), Failure>,
+    /// Makes the process a worker.
+    pub launch: fn() -> !,
 }
 
 /// Does what the command says.
@@ -85,11 +87,14 @@ pub fn execute(command: Command, verbs: Verbs) -> Exit {
         Command::Run(config) => selection(config).and_then(|selection| (verbs.run)(&selection)),
         Command::Check(config) => selection(config).and_then(|selection| check(&selection)),
         Command::Status(arguments) => status::status(arguments),
+        Command::Roll(arguments) => order::roll(arguments),
         Command::Promote(arguments) => order::promote(arguments),
+        Command::Rollback(arguments) => order::rollback(arguments),
         Command::Detach(arguments) => order::detach(arguments),
         Command::Force(arguments) => force::force(arguments),
         Command::State { command } => state::state(command),
         Command::DemoApp { port, generation, address } => (verbs.demo)(SocketAddr::new(address, port), generation),
+        Command::LaunchWorker => (verbs.launch)(),
     };
     match outcome {
         Ok(()) => Exit::Done,

@@ -1,23 +1,35 @@
-//! `tidegate promote` and `tidegate detach`: what operators ask of a running gateway.
+//! `tidegate roll`, `promote`, `rollback` and `detach`: what operators ask of a running gateway.
 
 use http::Method;
 
 use crate::admin::api::Done;
-use crate::cli::arguments::{DetachArguments, PromoteArguments, StatusArguments};
+use crate::cli::arguments::{
+    DetachArguments, Named, PromoteArguments, RollArguments, RollbackArguments, StatusArguments,
+};
 use crate::cli::{Exit, Failure, print, status};
 
+pub(super) fn roll(arguments: RollArguments) -> Result<(), Failure> {
+    order(arguments.gateway, &format!("/v1/services/{}/roll", arguments.service))
+}
+
 pub(super) fn promote(arguments: PromoteArguments) -> Result<(), Failure> {
-    let service = arguments.named.service;
-    let path = match arguments.named.generation {
-        Some(number) => format!("/v1/services/{service}/generations/{number}/promote"),
-        None => format!("/v1/services/{service}/promote"),
-    };
-    order(arguments.gateway, &path)
+    order(arguments.gateway, &path(&arguments.named, "promote"))
+}
+
+pub(super) fn rollback(arguments: RollbackArguments) -> Result<(), Failure> {
+    order(arguments.gateway, &path(&arguments.named, "rollback"))
 }
 
 pub(super) fn detach(arguments: DetachArguments) -> Result<(), Failure> {
     let id = arguments.generation;
     order(arguments.gateway, &format!("/v1/services/{}/generations/{}/detach", id.service, id.number))
+}
+
+fn path(Named { service, generation }: &Named, verb: &str) -> String {
+    match generation {
+        Some(number) => format!("/v1/services/{service}/generations/{number}/{verb}"),
+        None => format!("/v1/services/{service}/{verb}"),
+    }
 }
 
 /// Sends the order and tells what has happened by it.

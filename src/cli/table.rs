@@ -6,12 +6,14 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 
-use crate::admin::api::{Backend, Gateway, Generation, Health, Intent, Mode, Service, Status};
+use crate::admin::api::{Backend, Gateway, Generation, Health, Intent, Mode, Service, Status, Worker, WorkerState};
 use crate::fleet::lifecycle::Lifecycle;
 
 pub(super) const WIDTH: u16 = 80;
 /// Retired generations that are shown; of the others their number. `--json` has them all.
 const RETIRED: usize = 3;
+/// Where workers listen.
+const OWN: &str = "127.0.0.1:";
 /// Backends of a generation that are shown.
 const BACKENDS: usize = 8;
 
@@ -202,6 +204,7 @@ fn notes(out: &mut String, generation: &Generation, now: Timestamp) {
     if let Some(trouble) = &generation.trouble {
         _ = writeln!(out, " ! {number}: {trouble}");
     }
+    workers(out, generation);
     ailments(out, generation, now);
 }
 
@@ -209,7 +212,12 @@ fn backends(generation: &Generation) -> String {
     let mut lines: Vec<String> = Vec::new();
     for backend in generation.backends.iter().take(BACKENDS) {
         let name = backend.name.as_str();
-        let address = if name == backend.address { String::new() } else { format!(" {}", backend.address) };
+        let address = match backend.address.strip_prefix(OWN) {
+            _ if name == backend.address => String::new(),
+            // Where every worker of the gateway's own is, the column needs the room for other things.
+            Some(port) if backend.worker.is_some() => format!(" :{port}"),
+            _ => format!(" {}", backend.address),
+        };
         let intent = match backend.intent {
             Intent::Up => "",
             Intent::Drain => " drain",
@@ -217,12 +225,45 @@ fn backends(generation: &Generation) -> String {
         };
         let away = backend.unreachable_seconds.map(|seconds| format!(" unreachable {seconds}s")).unwrap_or_default();
         let room = backend.max_requests.map(|most| format!(" {}/{most}", backend.requests)).unwrap_or_default();
-        lines.push(format!("{name}{address}{intent}{}{away}{room}", health(backend)));
+        let worker = backend.worker.as_ref().map(worker).unwrap_or_default();
+        lines.push(format!("{name}{address}{worker}{intent}{}{away}{room}", health(backend)));
     }
     if generation.backends.len() > BACKENDS {
         lines.push(format!("and {} more", generation.backends.len() - BACKENDS));
     }
     lines.join("\n")
+}
+
+/// A worker's process, and its state unless it serves.
+fn worker(worker: &Worker) -> String {
+    let pid = worker.pid.map(|pid| format!(" pid {pid}")).unwrap_or_default();
+    let state = if worker.state == WorkerState::Ready { String::new() } else { format!(" {}", worker.state) };
+    format!("{pid}{state}")
+}
+
+/// What a worker that does not serve has to say, and what others have left to do.
+fn workers(out: &mut String, generation: &Generation) {
+    let number = generation.number;
+    let owned = generation.backends.iter().filter_map(|backend| backend.worker.as_ref());
+    for worker in owned.clone().take(BACKENDS) {
+        let mut tell = |text: &str| {
+            for line in wrapped(&format!(" ! {number}: worker {} ", worker.instance), text) {
+                _ = writeln!(out, "{line}");
+            }
+        };
+        let is_told = |text: &String| generation.trouble.as_ref().is_some_and(|trouble| trouble.contains(text));
+        match (worker.state, &worker.last_exit, worker.output.last()) {
+            (WorkerState::Ready | WorkerState::Stopping | WorkerState::Exited, ..) => {}
+            (_, Some(exit), _) if !is_told(exit) => tell(exit),
+            (_, None, Some(last)) => tell(&format!("says: {last}")),
+            _ => {}
+        }
+    }
+    let work: u64 = owned.filter_map(|worker| worker.work).sum();
+    if work > 0 {
+        let pieces = if work == 1 { "1 piece".to_owned() } else { format!("{work} pieces") };
+        _ = writeln!(out, " {number}: its workers have {pieces} of work to finish");
+    }
 }
 
 /// What is wrong with a backend's health, in a word for the table.

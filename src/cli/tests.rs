@@ -9,6 +9,7 @@ use super::*;
 const VERBS: Verbs = Verbs {
     run: |selection| Err(Failure::new(Exit::Failed, format!("ran {selection}"))),
     demo: |address, generation| Err(Failure::new(Exit::Unreachable, format!("demo {address} {generation}"))),
+    launch: || panic!("no test becomes a worker"),
 };
 
 fn parsed(line: &str) -> Result<Command, clap::Error> {
@@ -54,6 +55,13 @@ fn every_verb_is_understood() {
         panic!("promote was not understood");
     };
     assert_eq!((named.service.as_str(), named.generation, gateway.json), ("app", None, true));
+    for (text, number) in [("app", None), ("app@7", Some(7))] {
+        let Ok(Command::Rollback(RollbackArguments { named, .. })) = parsed(&format!("tidegate rollback {text}"))
+        else {
+            panic!("rollback was not understood");
+        };
+        assert_eq!((named.service.as_str(), named.generation.map(|number| number.0)), ("app", number));
+    }
     let Ok(Command::Detach(DetachArguments { generation, .. })) = parsed("tidegate detach app@8") else {
         panic!("detach was not understood");
     };
@@ -70,6 +78,8 @@ fn every_verb_is_understood() {
         "tidegate promote",
         "tidegate promote app@",
         "tidegate promote ../app",
+        "tidegate rollback",
+        "tidegate rollback app@x",
         "tidegate detach app",
         "tidegate force app@8 --for -1h",
         "tidegate force app@8 --for 721h",

@@ -14,16 +14,17 @@ use crate::config::model::{Address, Hook, ReadyCheck, Service};
 use crate::fleet::backend::Backend;
 use crate::fleet::event::{Attempt, Effect, Event, FleetEvent, Moment};
 use crate::health::check::host_of;
-use crate::health::ready::probe;
+use crate::health::ready::{Refusal, probe};
 use crate::ids::{GenerationId, Slot};
 use crate::store::StoreError;
+use crate::workers::vouch;
 
 /// The pause after a write that failed.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a hook waits for the record of why it runs to be on the disk. A disk that does not answer delays it no
+/// How long a hook, or the start of a worker, waits for the record of why it runs to be on the disk. A disk that does not answer delays it no
 /// longer: that its generation is over stays true.
-const RECORD_WAIT: Duration = Duration::from_secs(10);
+pub(super) const RECORD_WAIT: Duration = Duration::from_secs(10);
 
 /// How long who asks how things are waits for the record of it.
 const TELL_WAIT: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ const READY_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Saving {
     task: Option<JoinHandle<Result<(), StoreError>>>,
     /// Records that were to be written so far.
-    asked: u64,
+    pub(super) asked: u64,
     /// How many of them the write under way covers.
     writing: u64,
     /// How many of them are on the disk.
@@ -84,6 +85,11 @@ impl Control {
                     let sessions = Arc::clone(&self.parts.sessions);
                     self.tasks.spawn_blocking(move || sessions.close_slots(&slots));
                 }
+                Effect::LoseSessions { slots } => {
+                    let sessions = Arc::clone(&self.parts.sessions);
+                    self.tasks.spawn_blocking(move || sessions.lose_slots(&slots));
+                }
+                Effect::Worker(effect) => self.perform_worker(effect),
                 Effect::RearmTable => {
                     let sessions = Arc::clone(&self.parts.sessions);
                     self.tasks.spawn_blocking(move || sessions.rearm());
@@ -127,6 +133,7 @@ impl Control {
                     }
                     let at = self.timestamp();
                     self.journal.tell(&event, at);
+                    self.quote_workers(&event, at);
                     told.push(event);
                 }
             }
@@ -149,6 +156,7 @@ impl Control {
 
     fn start_probing(&mut self, id: &GenerationId, attempt: Attempt, backend: Arc<Backend>, rules: Arc<Service>) {
         let (generation, slot, reports) = (id.clone(), backend.slot, self.reports.clone());
+        let pid = self.roster.pid(&backend);
         let recorded = self.recorded(READY_WAIT);
         let task = self.tasks.spawn(async move {
             let mut recorded = Some(recorded);
@@ -156,7 +164,8 @@ impl Control {
             let check = ready_check(&rules, &backend);
             let mut told = None;
             loop {
-                let event = match probe(&backend.address, rules.protocol, &check, rules.connect_timeout, &host).await {
+                let answer = probe(&backend.address, rules.protocol, &check, rules.connect_timeout, &host).await;
+                let event = match vouched(answer, pid, &backend).await {
                     Ok(()) => Some(Event::BackendBecameReady { generation: generation.clone(), attempt, slot }),
                     Err(refusal) if told.as_ref() == Some(&refusal) => None,
                     Err(refusal) => {
@@ -216,7 +225,7 @@ impl Control {
     }
 
     /// Waits until what was asked for by now is on the disk; false when it is not within `most`.
-    fn recorded(&self, most: Duration) -> impl Future<Output = bool> + Send + 'static {
+    pub(super) fn recorded(&self, most: Duration) -> impl Future<Output = bool> + Send + 'static {
         let (asked, mut written) = (self.saving.asked, self.saving.written.subscribe());
         async move { tokio::time::timeout(most, written.wait_for(|&written| written >= asked)).await.is_ok() }
     }
@@ -227,7 +236,7 @@ impl Control {
         is_under_way.then(|| self.recorded(TELL_WAIT))
     }
 
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         if self.saving.task.is_some() {
             self.saving.dirty = true;
             return;
@@ -303,4 +312,12 @@ fn ready_check(rules: &Service, backend: &Backend) -> ReadyCheck {
         path.insert_str(0, prefix);
     }
     check
+}
+
+/// Whether what answered so may be the worker, where the gateway runs it.
+async fn vouched(answer: Result<(), Refusal>, pid: Option<u32>, backend: &Arc<Backend>) -> Result<(), Refusal> {
+    let (Ok(()), Some(pid)) = (&answer, pid) else { return answer };
+    let backend = Arc::clone(backend);
+    let vouched = tokio::task::spawn_blocking(move || vouch(pid, &backend.address)).await;
+    vouched.unwrap_or(Ok(())).map_err(Refusal::because)
 }

@@ -1,9 +1,5 @@
 //! How the rest of the house speaks to control: a cloneable handle on its channel.
 
-use std::future::Future;
-use std::io;
-
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::reload::ReloadSummary;
@@ -20,8 +16,10 @@ pub(super) type Reply<T> = oneshot::Sender<T>;
 
 /// What comes in on the one channel of the loop.
 pub(super) enum Message {
-    /// Read the file again; without a reply for a signal.
-    Reload(Option<Reply<Result<ReloadSummary, ReloadError>>>),
+    /// Read the file again.
+    Reload(Reply<Result<ReloadSummary, ReloadError>>),
+    /// Answer.
+    Ping(Reply<()>),
     /// Show what is.
     Status(Reply<Box<Status>>),
     /// Show what was.
@@ -79,7 +77,15 @@ impl Handle {
     /// # Errors
     /// [`ReloadError::Rejected`] with the report; then nothing has changed.
     pub async fn reload(&self) -> Result<ReloadSummary, ReloadError> {
-        self.ask(|reply| Message::Reload(Some(reply))).await?
+        self.ask(Message::Reload).await?
+    }
+
+    /// Answers when the loop has come to it: it is alive.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn ping(&self) -> Result<(), Stopped> {
+        self.ask(Message::Ping).await
     }
 
     /// What is.
@@ -105,6 +111,15 @@ impl Handle {
     pub async fn note(&self, kind: &str, trouble: bool, text: String) -> Result<(), Stopped> {
         let note = Message::Note { kind: kind.to_owned(), trouble, text };
         self.channel.send(note).await.map_err(|_| Stopped)
+    }
+
+    /// Brings up the next generation of a service whose workers the gateway runs, or tries a failed one again. A roll under
+    /// way is waited for. It has only begun by the answer.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] with the reason; then nothing has changed.
+    pub async fn roll(&self, service: ServiceName) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Roll { service }).await
     }
 
     /// Makes an older generation active again: `to`, or the youngest that is older than the active one.
@@ -157,23 +172,4 @@ impl Handle {
         self.channel.send(message(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
-}
-
-/// Turns every SIGHUP into a reload. The signal is caught from the call on, not only once the future runs; the future
-/// ends with control.
-///
-/// # Errors
-/// When the system refuses to deliver the signal.
-///
-/// # Panics
-/// Outside a runtime.
-pub fn hangups(handle: Handle) -> io::Result<impl Future<Output = ()>> {
-    let mut signals = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while signals.recv().await.is_some() {
-            if handle.channel.send(Message::Reload(None)).await.is_err() {
-                return;
-            }
-        }
-    })
 }

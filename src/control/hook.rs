@@ -1,6 +1,8 @@
 //! Commands of the operator's: run without a shell, bounded in time and in what is kept of their output.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tokio::process::Command;
 
 use crate::config::model::{Address, Hook};
 use crate::ids::GenerationId;
+use crate::log::printable;
 
 /// Lines of output that go into the log: the last ones.
 const LINES: usize = 50;
@@ -50,7 +53,11 @@ impl Facts {
 pub(super) async fn run(hook: &Hook, facts: &Facts) -> Result<(), String> {
     let Some((program, arguments)) = hook.command.split_first() else { return Err("names no command".to_owned()) };
     let program = facts.fill(program);
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(arguments.iter().map(|argument| facts.fill(argument)))
         .env("TIDEGATE_SERVICE", facts.generation.service.as_str())
         .env("TIDEGATE_GENERATION", facts.generation.number.to_string())
@@ -89,6 +96,13 @@ pub(super) async fn run(hook: &Hook, facts: &Facts) -> Result<(), String> {
             Err(format!("was killed after {:?}{last}", hook.timeout))
         }
     }
+}
+
+/// What in the environment is for the gateway alone: systemd's words to it, its sockets, its token.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    [&b"NOTIFY_SOCKET"[..], b"TIDEGATE_TOKEN", b"TIDEGATE_INIT"].contains(&name)
+        || [&b"WATCHDOG_"[..], b"LISTEN_"].iter().any(|start| name.starts_with(start))
 }
 
 /// Kills what is left of a hook when it is given up.
@@ -187,8 +201,7 @@ impl Tail {
         if self.0.len() >= LINES {
             self.0.pop_front();
         }
-        // Control characters would let a hook write lines of its own into the log.
-        self.0.push_back(line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
+        self.0.push_back(printable(line));
     }
 }
 

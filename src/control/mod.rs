@@ -1,8 +1,8 @@
 //! The only writer of what may be served.
 //!
 //! Decides: nothing by itself: it feeds the roster, publishes its view and does what it asks for.
-//! Floor 4: imports `fleet`, `store`, `health` and below. Never imports `proxy` or `session`; it knows them by [`Sessions`] and [`Front`]. Its loop never waits for I/O: that is done by tracked tasks, which report back on its one bounded channel.
-//! In: files, SIGHUP, operators' requests, bells, deadlines, what tasks report. Out: published views, records, hooks, probes, status, events.
+//! Floor 4: imports `fleet`, `store`, `health`, `workers` and below. Never imports `proxy` or `session`; it knows them by [`Sessions`] and [`Front`]. Its loop never waits for I/O: that is done by tracked tasks, which report back on its one bounded channel.
+//! In: files, operators' requests, bells, deadlines, what tasks and workers report. Out: published views, records, hooks, probes, orders to workers, status, events.
 //! Invariants: a file that is rejected changes nothing; a view is published before its roll is told; traffic goes on when the disk does not.
 
 mod effects;
@@ -15,15 +15,17 @@ mod run;
 mod status;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use handle::{Denial, Handle, ReloadError, Stopped, hangups};
+pub use handle::{Denial, Handle, ReloadError, Stopped};
 pub use reload::ReloadSummary;
 pub use run::Control;
 pub use status::{ReloadFault, Status};
+pub use workers::Crew;
 
 use crate::clock::Clock;
 use crate::config::model::Model;
@@ -46,6 +48,8 @@ pub struct Parts {
     pub load: Arc<dyn Load>,
     /// The listeners.
     pub front: Arc<dyn Front>,
+    /// The processes that the gateway runs; `None` where nothing outlives it, and so none may run.
+    pub workers: Option<Crew>,
     /// Serving threads.
     pub threads: usize,
     /// The configuration file, for status.
@@ -63,6 +67,8 @@ pub trait Sessions: Send + Sync {
     fn expire(&self);
     /// Ends every session that is bound to one of these slots.
     fn close_slots(&self, slots: &[Slot]);
+    /// Lets go of every session that is bound to one of these slots: its process is gone.
+    fn lose_slots(&self, slots: &[Slot]);
     /// A generation was detached: ends its sessions that were seen once, as far as their time there has passed already.
     fn expire_unconfirmed(&self);
     /// Timeouts became shorter: looks at entries that are armed for later than they may stay.

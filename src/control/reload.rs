@@ -28,7 +28,8 @@ pub(super) enum Step {
     Prepared(Loaded, io::Result<Box<dyn Prepared>>),
 }
 
-type Waiting = Vec<Reply<Result<ReloadSummary, ReloadError>>>;
+/// Who waits for a reload.
+pub(super) type Waiting = Vec<Reply<Result<ReloadSummary, ReloadError>>>;
 
 /// The reload under way and the one after it: any number of requests make at most these two.
 #[derive(Default)]
@@ -38,13 +39,13 @@ pub(super) struct Reloads {
 }
 
 impl Control {
-    pub(super) fn reload(&mut self, reply: Option<Reply<Result<ReloadSummary, ReloadError>>>) {
+    pub(super) fn reload(&mut self, replies: Waiting) {
         if self.reloads.current.is_some() {
             // The one under way may have read the file before it was changed.
-            self.reloads.next.get_or_insert_default().extend(reply);
+            self.reloads.next.get_or_insert_default().extend(replies);
             return;
         }
-        self.reloads.current = Some(reply.into_iter().collect());
+        self.reloads.current = Some(replies);
         let load = Arc::clone(&self.parts.load);
         self.task_blocking(move || Message::Reloading(Step::Loaded(load.load())));
     }
@@ -113,8 +114,7 @@ impl Control {
             let _ = reply.send(result.clone());
         }
         if let Some(next) = self.reloads.next.take() {
-            self.reload(None);
-            self.reloads.current = Some(next);
+            self.reload(next);
         }
     }
 }

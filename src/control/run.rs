@@ -19,10 +19,11 @@ use super::health::Checks;
 use super::journal::Journal;
 use super::reload::{Reloads, report};
 use super::status::{ReloadFault, Status};
+use super::workers::{Crew, Questions};
 use super::{Handle, Loaded, Parts, Sessions, StartError};
 use crate::clock;
 use crate::config::model::Gateway;
-use crate::fleet::event::{Effect, Event, FleetEvent, Moment};
+use crate::fleet::event::{Effect, Event, FleetEvent, Moment, WorkerEvent};
 use crate::fleet::gate::Bell;
 use crate::fleet::roster::Roster;
 use crate::ids::Slot;
@@ -46,6 +47,7 @@ pub struct Control {
     pub(super) tasks: JoinSet<()>,
     pub(super) probes: HashMap<Slot, AbortHandle>,
     pub(super) checks: Checks,
+    pub(super) questions: Questions,
     pub(super) saving: Saving,
     pub(super) journal: Journal,
     pub(super) reloads: Reloads,
@@ -86,7 +88,12 @@ impl Control {
             tracing::warn!("{note}");
         }
         let started_with = Arc::clone(&loaded.model.gateway);
-        let waiting = roster.apply(Event::ConfigAccepted(Arc::new(loaded.model)), now);
+        let found = parts.workers.as_ref().map(Crew::found).unwrap_or_default();
+        if !found.is_empty() {
+            tracing::info!(workers = found.len(), "found workers of the last run");
+        }
+        let mut waiting = roster.apply(Event::Worker(WorkerEvent::Found(found)), now);
+        waiting.extend(roster.apply(Event::ConfigAccepted(Arc::new(loaded.model)), now));
         parts.fleet.publish(roster.view());
         let (reports, messages) = mpsc::channel(CAPACITY);
         let handle = Handle::new(reports.clone());
@@ -100,6 +107,7 @@ impl Control {
             tasks: JoinSet::new(),
             probes: HashMap::new(),
             checks: Checks::default(),
+            questions: Questions::default(),
             saving: Saving::default(),
             journal,
             reloads: Reloads::default(),
@@ -129,6 +137,10 @@ impl Control {
         let expiry = Expiry::start(Arc::clone(&self.parts.sessions))?;
         let effects = std::mem::take(&mut self.waiting);
         self.perform(effects);
+        if let Some(crew) = &self.parts.workers {
+            // What the state does not know any more is nobody's.
+            crew.workers.stop_rest();
+        }
         let bell = Arc::clone(&self.bell);
         let mut stop = pin!(stop);
         let mut tick = tokio::time::interval(TICK);
@@ -140,11 +152,15 @@ impl Control {
                     self.feed(Event::GenerationEmptied);
                 }
                 Some(message) = self.messages.recv() => self.receive(message),
+                event = Crew::report(&mut self.parts.workers) => {
+                    self.feed(event);
+                }
                 saved = self.saving.finished() => self.saved(saved),
                 Some(_) = self.tasks.join_next() => {}
                 _ = tick.tick() => self.ticked(),
             }
         }
+        self.stop_workers().await;
         // Closed first: a task that waits for room on the channel would wait for ever.
         self.messages.close();
         // What reads a file that does not answer cannot be stopped; nobody waits for it for ever.
@@ -159,7 +175,9 @@ impl Control {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Reload(reply) => self.reload(reply),
+            Message::Reload(reply) => self.reload(vec![reply]),
+            // Whoever asked may have lost patience.
+            Message::Ping(reply) => drop(reply.send(())),
             Message::Reloading(step) => self.reload_stepped(step),
             Message::Happened(event) => {
                 self.feed(event);
@@ -200,6 +218,7 @@ impl Control {
             self.feed(Event::TimePassed);
         }
         self.look_after_health();
+        self.ask_for_work();
         self.save_again(now);
     }
 
@@ -215,6 +234,8 @@ impl Control {
     }
 
     fn status(&self) -> Status {
+        let mut services = self.roster.survey(moment(&self.parts.clock));
+        self.describe_workers(&mut services);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -224,7 +245,7 @@ impl Control {
             reload_fault: self.reload_fault.clone(),
             state: self.parts.store.place(),
             durable: self.saving.is_durable(),
-            services: self.roster.survey(moment(&self.parts.clock)),
+            services,
         }
     }
 }

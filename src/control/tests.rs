@@ -87,6 +87,9 @@ impl Sessions for Doubles {
     fn close_slots(&self, slots: &[Slot]) {
         self.closed.lock().extend(slots.iter().map(|slot| slot.index()));
     }
+    fn lose_slots(&self, slots: &[Slot]) {
+        self.close_slots(slots);
+    }
     fn expire_unconfirmed(&self) {
         self.detached.fetch_add(1, Ordering::Relaxed);
     }
@@ -152,6 +155,7 @@ impl Running {
             sessions: Arc::clone(&doubles) as Arc<dyn Sessions>,
             load: Arc::new(load),
             front: Arc::new(Doorway(Arc::clone(&doubles))),
+            workers: None,
             threads: 1,
             config_file: "tidegate.toml".into(),
         };

@@ -280,6 +280,11 @@ impl Sessions for TableSessions {
         self.table.close_slots(slots, Closing::Drained);
     }
 
+    fn lose_slots(&self, slots: &[Slot]) {
+        let lost = self.table.lose_slots(slots);
+        tracing::debug!(sessions = lost, "let go of the sessions of workers that are gone");
+    }
+
     fn expire_unconfirmed(&self) {
         self.table.expire_unconfirmed();
     }

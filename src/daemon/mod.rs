@@ -2,33 +2,37 @@
 //!
 //! Decides: the order of start and stop, and what a signal means.
 //! Floor: the roof. Imports every room; no room imports it. Serves nothing by itself.
-//! In: a configuration file, SIGHUP, SIGTERM, SIGINT. Out: a running gateway, an exit.
+//! In: a configuration file, SIGHUP, SIGTERM, SIGINT. Out: a running gateway, what systemd is told of it, an exit.
 //! Invariants: nothing listens before the first view is published; what is in flight outlives the listeners; the state is written before the process ends.
 
 mod bindings;
 mod doors;
+pub mod init;
 mod keys;
+mod notify;
 pub mod serving;
 mod source;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::admin;
 use crate::admin::api::{BadToken, Phase, Token};
 use crate::config::model::{Gateway, StatePlace};
 use crate::config::{self, Selection, report::Report};
-use crate::control::{Control, Handle, Loaded, Parts, StartError, hangups};
+use crate::control::{Control, Crew, Handle, Loaded, Parts, ReloadError, StartError};
 use crate::daemon::bindings::{Opened, TableSessions};
 use crate::daemon::doors::Doors;
+use crate::daemon::notify::Systemd;
 use crate::daemon::serving::Serving;
 use crate::daemon::source::StatusSource;
 use crate::demo;
@@ -84,7 +88,14 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
     let gateway = Arc::clone(&loaded.model.gateway);
     let own_log = crate::log::own::init(&gateway.log)?;
     tracing::info!(configuration = %selection, included = loaded.reading.included.len(), "starting");
-    raise_descriptor_limit(&gateway);
+    let is_contained = init::is_above();
+    if is_contained {
+        tracing::info!(
+            "below the first process of a container: workers end with the gateway, for nothing can outlive it here; \
+             their sessions do not survive a restart of the container"
+        );
+    }
+    let descriptors = raise_descriptor_limit(&gateway);
     let store: Arc<dyn Store> = match &gateway.state {
         StatePlace::Directory(path) => Arc::new(Directory::open(path)?),
         StatePlace::Memory => Arc::new(Memory::new(gateway.token_file.clone())?),
@@ -129,6 +140,8 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         Arc::clone(&access_log),
         own_log,
     ));
+    let workers = crew(&gateway.state, is_contained, descriptors)?;
+    let hurry = workers.as_ref().map(Crew::hurry).unwrap_or_default();
     let parts = Parts {
         clock,
         fleet: Arc::clone(&fleet),
@@ -136,6 +149,7 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
         sessions: Arc::<TableSessions>::clone(&sessions),
         load: Arc::new(loader(selection, &access_log)),
         front: Arc::new(Arc::clone(&doors)),
+        workers,
         threads: gateway.threads,
         config_file: selection.file.clone(),
     };
@@ -149,7 +163,7 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
     for (kind, trouble, text) in sessions.notes() {
         control.note(kind, trouble, text);
     }
-    let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions) };
+    let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions), hurry };
     let lived = runtime.block_on(house.live(control, || doors.commit_change(change)));
     runtime.shutdown_background();
     lived?;
@@ -167,6 +181,19 @@ fn for_control(loaded: config::Loaded) -> Loaded {
     Loaded { model: loaded.model, warnings }
 }
 
+/// The folder of what the processes of workers leave, in the state directory.
+const WORKERS: &str = "workers";
+
+/// Those that the last run left, where there is a place that knows them. `ends_with_gateway`: none can outlive it here.
+fn crew(state: &StatePlace, ends_with_gateway: bool, descriptors: Option<u64>) -> io::Result<Option<Crew>> {
+    let StatePlace::Directory(path) = state else { return Ok(None) };
+    let folder = path.join(WORKERS);
+    let failed = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot keep workers in {}: {error}", folder.display()))
+    };
+    Crew::open(&folder, ends_with_gateway, descriptors).map(Some).map_err(failed)
+}
+
 /// Reads the files again at a reload, those that they include and those of variables among them. Whatever the file says, the access log is opened anew, for logrotate sends a
 /// SIGHUP as well.
 fn loader(
@@ -180,8 +207,9 @@ fn loader(
     }
 }
 
-/// A connection to a client and one to a backend each take a descriptor; the soft limit is often far too low.
-fn raise_descriptor_limit(gateway: &Gateway) {
+/// A connection to a client and one to a backend each take a descriptor; the soft limit is often far too low. Gives the
+/// limit that there was, which is what programs that the gateway starts expect: some go by `select`, which knows 1,024.
+fn raise_descriptor_limit(gateway: &Gateway) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -198,6 +226,7 @@ fn raise_descriptor_limit(gateway: &Gateway) {
             "fewer descriptors than max_connections may need (two each); raise the limit or lower max_connections"
         );
     }
+    limit.current
 }
 
 /// The parts that live until the end.
@@ -208,27 +237,34 @@ struct House {
     store: Arc<dyn Store>,
     handle: Handle,
     sessions: Arc<TableSessions>,
+    /// Tells the end not to wait for workers.
+    hurry: Arc<Notify>,
 }
 
 impl House {
     async fn live(self, control: Control, open: impl FnOnce()) -> Result<(), RunError> {
         // Signals are caught from here on, before anything can be ready.
         let mut ends = Ends::catch()?;
-        let hangups = hangups(self.handle.clone())?;
+        let hangups = signal(SignalKind::hangup())?;
+        let systemd = Rc::new(Systemd::find());
         let (daemon, phase) = watch::channel(Phase::Starting);
         let (stop, stopped) = watch::channel(false);
         let admin = self.admin(phase, until(stopped.clone())).await?;
-        let control = tokio::task::spawn_local(control.run(until(stopped)));
-        tokio::task::spawn_local(hangups);
+        let control = tokio::task::spawn_local(control.run(until(stopped.clone())));
         tokio::task::spawn_local(Arc::clone(&self.sessions).watch(self.handle.clone()));
         tokio::task::spawn_local(keys::renew(Arc::clone(&self.store), Arc::clone(&self.shared)));
         open();
         daemon.send_replace(Phase::Running);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "running");
+        systemd.ready(&self.shared.fleet.view(), None).await;
+        let fleet = Arc::clone(&self.shared.fleet);
+        tokio::task::spawn_local(reload(hangups, self.handle.clone(), fleet, Rc::clone(&systemd)));
+        tokio::task::spawn_local(watch(Rc::clone(&systemd), self.handle.clone(), stopped));
 
         let signal = ends.next().await;
         daemon.send_replace(Phase::Draining);
         self.shared.leaving.store(true, Ordering::Relaxed);
+        systemd.stopping().await;
         let present = self.shared.fleet.view();
         let (delay, timeout) = (present.gateway.shutdown_delay, present.gateway.shutdown_timeout);
         tracing::info!(signal, ?delay, ?timeout, "stopping: health_path fails; then accepting ends");
@@ -242,7 +278,15 @@ impl House {
         }
         daemon.send_replace(Phase::Stopped);
         stop.send_replace(true);
-        match control.await {
+        let mut control = control;
+        let ended = tokio::select! {
+            ended = &mut control => ended,
+            _ = ends.next() => {
+                self.hurry.notify_one();
+                control.await
+            }
+        };
+        match ended {
             Ok(result) => result?,
             Err(error) => tracing::error!(%error, "control ended in a panic"),
         }
@@ -292,10 +336,37 @@ impl Ends {
     }
 }
 
+/// Turns SIGHUPs into reloads. Those that come during one make one more. Ends with control.
+async fn reload(mut hangups: Signal, handle: Handle, fleet: Arc<Fleet>, systemd: Rc<Systemd>) {
+    while hangups.recv().await.is_some() {
+        systemd.reloading().await;
+        match handle.reload().await {
+            // The log and the events have it already.
+            Ok(_) => systemd.ready(&fleet.view(), None).await,
+            Err(ReloadError::Rejected(report)) => systemd.ready(&fleet.view(), Some(&report)).await,
+            Err(ReloadError::Stopped(_)) => return,
+        }
+    }
+}
+
+/// Lets systemd know that the gateway lives: that control answers, or was told to stop. It answers nobody while it stops
+/// workers; that it ends in time is then for systemd's other watch to see.
+async fn watch(systemd: Rc<Systemd>, handle: Handle, stopped: watch::Receiver<bool>) {
+    let lives = async || {
+        tokio::select! {
+            biased;
+            () = until(stopped.clone()) => true,
+            answer = handle.ping() => answer.is_ok(),
+        }
+    };
+    systemd.watch(lives).await;
+}
+
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone has nothing more to wait for.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
+
 /// Runs the demo application until SIGTERM or SIGINT. Blocks the calling thread.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::daemon::serving::Connections;
 use crate::fleet::event::Refusal;
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
-use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus};
+use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus, WorkerStatus};
 use crate::proxy::thread::Shared;
 use crate::record::event::EventRecord;
 use crate::session::table::Closing;
@@ -119,7 +119,9 @@ impl Source for StatusSource {
     fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>> {
         Box::pin(async move {
             let told = match order {
+                Order::Roll(service) => self.handle.roll(service).await,
                 Order::Promote { service, generation } => self.handle.promote(service, generation).await,
+                Order::Rollback { service, generation } => self.handle.rollback(service, generation).await,
                 Order::Detach(generation) => self.handle.detach(generation).await,
             };
             match told {
@@ -227,6 +229,21 @@ fn backend(status: BackendStatus) -> api::Backend {
         requests: status.requests,
         tunnels: status.tunnels,
         max_requests: status.max_requests,
+        worker: status.worker.map(worker),
+    }
+}
+
+fn worker(status: WorkerStatus) -> api::Worker {
+    api::Worker {
+        instance: status.id.instance,
+        life: status.id.life,
+        state: status.state,
+        since: status.since,
+        pid: status.pid,
+        ports: status.ports,
+        work: status.work,
+        last_exit: status.why,
+        output: status.output,
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn backend(name: &str) -> Backend {
         requests: 0,
         tunnels: 0,
         max_requests: None,
+        worker: None,
     }
 }
 

@@ -38,6 +38,10 @@ impl Source for Fixed {
                     Err(api::Denied::NotNow(format!("{number} is detached")))
                 }
                 api::Order::Promote { service, .. } => Err(api::Denied::Unknown(format!("there is no {service}"))),
+                api::Order::Roll(service) => Ok(api::Done { changes: vec![format!("{service} rolls")] }),
+                api::Order::Rollback { service, generation } => {
+                    Ok(api::Done { changes: vec![format!("{service} back to {generation:?}")] })
+                }
                 api::Order::Detach(id) => Ok(api::Done { changes: vec![id.to_string()] }),
             })
         })
@@ -252,6 +256,9 @@ async fn orders_are_posted_and_refused_with_their_reason() {
     let post = async |path: &str| server.ask(&format!("POST {path}"), &headers).await;
     assert_eq!(post("/v1/services/app/promote").await.json()["changes"][0], "promoted");
     assert_eq!(post("/v1/services/app/generations/8/detach").await.json()["changes"][0], "app@8");
+    assert_eq!(post("/v1/services/app/rollback").await.json()["changes"][0], "app back to None");
+    let named = post("/v1/services/app/generations/7/rollback").await;
+    assert_eq!(named.json()["changes"][0], "app back to Some(GenerationNumber(7))");
     let refused = post("/v1/services/app/generations/7/promote").await;
     refused.is_problem(409);
     assert_eq!(refused.json()["detail"], "7 is detached");

@@ -21,6 +21,7 @@ fn generation(number: u64, state: StateRecord) -> GenerationRecord {
         drain: false,
         status: None,
         ready: true,
+        worker: None,
     };
     GenerationRecord {
         number: GenerationNumber(number),
@@ -29,6 +30,8 @@ fn generation(number: u64, state: StateRecord) -> GenerationRecord {
         detached_ms: None,
         started_hook: false,
         aborted: false,
+        worker: None,
+        lives: Vec::new(),
         backends: vec![backend],
     }
 }
@@ -43,6 +46,8 @@ fn record() -> FleetRecord {
         idle_timeout_ms: 0,
         on_retired: None,
         rules: None,
+        worker: None,
+        queued: false,
         generations: vec![generation(7, StateRecord::Detached), generation(8, StateRecord::Active)],
         past: vec![past],
     };
