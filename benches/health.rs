@@ -38,6 +38,7 @@ fn roster() -> Roster {
         drain: false,
         status: None,
         ready: true,
+        worker: None,
     });
     let generation = GenerationRecord {
         number: GenerationNumber(1),
@@ -46,6 +47,8 @@ fn roster() -> Roster {
         detached_ms: None,
         aborted: false,
         started_hook: false,
+        worker: None,
+        lives: Vec::new(),
         backends: recorded.collect(),
     };
     let record = FleetRecord {
@@ -56,6 +59,8 @@ fn roster() -> Roster {
             idle_timeout_ms: 1_800_000,
             on_retired: None,
             rules: None,
+            worker: None,
+            queued: false,
             generations: vec![generation],
             past: Vec::new(),
         }],

@@ -33,3 +33,5 @@ mod socketio;
 mod streamlit;
 #[path = "applications/walk.rs"]
 mod walk;
+#[path = "applications/workers.rs"]
+mod workers;

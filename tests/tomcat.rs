@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use support::{File, Gateway, Message, Service, Wire, eventually, free_address};
+use support::{File, Gateway, Message, Service, Wire, eventually, free_address, lives};
 use tempfile::TempDir;
 
 const HOME: &str = "/usr/share/tomcat10";
@@ -144,9 +144,13 @@ impl User {
         Self { context, wire: Wire::open(gateway.address).await, id: None }
     }
 
+    fn target(&self, page: &str) -> String {
+        if self.context.is_empty() { format!("/{page}") } else { format!("/{}/{page}", self.context) }
+    }
+
     async fn get(&mut self, page: &str) -> Message {
         let cookie = self.id.as_ref().map_or_else(String::new, |id| format!("Cookie: JSESSIONID={id}\r\n"));
-        let answer = self.wire.ask("GET", &format!("/{}/{page}", self.context), &cookie).await;
+        let answer = self.wire.ask("GET", &self.target(page), &cookie).await;
         if let Some(cookie) = answer.head.get("set-cookie") {
             let id = cookie.split([';', '=']).nth(1).unwrap();
             assert!(cookie.starts_with("JSESSIONID=") && !id.is_empty(), "{cookie}");
@@ -329,4 +333,57 @@ async fn two_contexts_of_one_tomcat_are_two_versions() {
     assert_eq!(answer.json()["context"], "/app-7");
     gateway.sessions(7, 1).await;
     gateway.sessions(8, 1).await;
+}
+
+/// The file of `config/examples/workers`, with Tomcats that the gateway runs.
+#[tokio::test]
+async fn tomcats_as_workers() {
+    require();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = root.join("config/examples/workers");
+    let folder = TempDir::new().unwrap();
+    let base = folder.path().join("base");
+    let classes = base.join("webapps/ROOT/WEB-INF/classes");
+    for part in ["conf", "logs", "webapps/ROOT/WEB-INF/classes", "work"] {
+        fs::create_dir_all(base.join(part)).unwrap();
+    }
+    fs::copy(example.join("tomcat/server.xml"), base.join("conf/server.xml")).unwrap();
+    fs::copy(root.join("tests/tomcat/web.xml"), base.join("conf/web.xml")).unwrap();
+    compile(
+        &classes,
+        &[
+            root.join("tests/tomcat/SessionServlet.java"),
+            root.join("config/examples/servlet/TidegateSessionFilter.java"),
+        ],
+    );
+    let mut text = fs::read_to_string(example.join("tomcat.toml")).unwrap();
+    text = text[text.find("[[service]]").expect("it has a service")..].to_owned();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    for (from, to) in [
+        ("-Xmx512m", "-Xmx96m\", \"-XX:TieredStopAtLevel=1\", \"-Dinstance={generation}".to_owned()),
+        ("/srv/shop/current", place("base")),
+        ("/var/cache/shop", place("base/work")),
+        ("java.io.tmpdir=/tmp", format!("java.io.tmpdir={}", folder.path().display())),
+        ("http = 8800", format!("http = {}", free_address().port())),
+        ("debug = 5100", format!("debug = {}", free_address().port())),
+        ("user = \"tomcat\"\n", String::new()),
+        ("/healthz", "/logout".to_owned()),
+    ] {
+        assert!(text.contains(from), "{from:?} is not in the example");
+        text = text.replace(from, &to);
+    }
+    let mut file = File::new([]);
+    file.tail = text;
+    let gateway = Gateway::ready(file).await;
+    let mut user = User::new(&gateway, "").await;
+    assert_eq!(user.at("start").await, "1");
+    assert_eq!(user.count().await, ("1".to_owned(), 1));
+    let pid = gateway.status().await.pid("shop", 1);
+    gateway.cli("roll shop").unwrap();
+    gateway.until("the next one is active", |status| status.active("shop") == Some(2)).await;
+    assert_eq!(user.count().await, ("1".to_owned(), 2));
+    user.at("logout").await;
+    gateway.until("the former one is retired", |status| status.state("shop", 1) == "retired").await;
+    assert!(!lives(pid));
+    assert_eq!(user.at("start").await, "2");
 }

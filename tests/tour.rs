@@ -1,50 +1,18 @@
-//! The README's tour, with its configuration file and the demo application: Ann stays, Bob lands on the new version.
+//! The README's tour, with its configuration file and the demo application as its worker: Ann stays, Bob lands on the new
+//! version.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
-use support::{File, Gateway, Wire, eventually, executable, free_address, within};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{File, Gateway, Wire, executable, free_address, lives, within};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-
-/// `tidegate demo-app` as a process of its own.
-struct Demo {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Demo {
-    async fn start(generation: u64) -> Self {
-        let address = free_address();
-        let child = Command::new(executable())
-            .args(["demo-app", "--port", &address.port().to_string(), "--generation", &generation.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let demo = Self { child, address };
-        eventually("the demo application serves", async || {
-            Wire::connect(address).await.map(drop).map_err(|error| error.to_string())
-        })
-        .await;
-        demo
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A visitor with a cookie.
 struct Visitor {
@@ -79,20 +47,23 @@ impl Visitor {
     }
 }
 
-/// The README's file on other ports. What it says of services is taken as it stands.
-fn file(demo: &Demo) -> File {
+/// The README's file with the program under test, on other ports. What it says of services is taken as it stands.
+fn file(edit: impl Fn(&str) -> String) -> File {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tidegate.toml")).unwrap();
     let service = text.find("[[service]]").expect("the file has a service");
-    assert!(text.contains("127.0.0.1:8801"), "the demo application's port is the README's");
+    let (program, base) = ("target/release/tidegate", "base_port = 8800");
+    assert!(text.contains(program) && text.contains(base), "the program and its port are the README's");
     let mut file = File::new([]);
-    file.tail = text[service..].replace("127.0.0.1:8801", &demo.address.to_string());
+    let own = executable();
+    file.tail = edit(&text[service..].replace(program, own.to_str().unwrap()));
     file
 }
 
 #[tokio::test]
 async fn the_tour() {
-    let (one, two) = (Demo::start(1).await, Demo::start(2).await);
-    let mut gateway = Gateway::ready(file(&one)).await;
+    let base = format!("base_port = {}", free_address().port());
+    let elsewhere = |text: &str| text.replace("base_port = 8800", &base);
+    let gateway = Gateway::ready(file(elsewhere)).await;
     let mut ann = Visitor::new(&gateway).await;
     ann.log_in("Ann").await;
     assert_eq!(ann.ask("POST", "/count", "").await.status(), 303);
@@ -100,10 +71,8 @@ async fn the_tour() {
     let page = ann.ask("GET", "/", "").await.text();
     assert!(page.contains("Ann") && page.to_lowercase().contains("generation"), "{page}");
 
-    let mut edited = gateway.file.clone();
-    edited.tail = file(&two).tail;
-    gateway.write(edited);
-    gateway.hup().await.unwrap();
+    let told = gateway.cli("roll demo").unwrap();
+    assert_eq!(told, "demo@2 is starting\n");
     gateway.until("demo@2 is active", |status| status.active("demo") == Some(2)).await;
 
     let mut bob = Visitor::new(&gateway).await;
@@ -126,4 +95,24 @@ async fn the_tour() {
     gateway.until("demo@1 is retired", |status| status.state("demo", 1) == "retired").await;
     ann.log_in("Ann").await;
     assert_eq!(ann.state().await, (2, 0));
+
+    // What breaks, and what it says.
+    let pid = gateway.status().await.pid("demo", 2);
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    gateway.logs("worker 0 of demo@2 was killed by signal 9 (KILL); its 2 sessions are lost").await;
+    let page = ann.ask("GET", "/", "").await.text();
+    assert!(page.contains("Your session was lost with demo@2. Please log in again."), "{page}");
+    ann.log_in("Ann").await;
+    let mut gateway = gateway;
+    gateway.write(file(|text| elsewhere(text).replace(executable().to_str().unwrap(), "false")));
+    gateway.hup().await.unwrap();
+    gateway.until("the roll has failed", |status| status.state("demo", 3) == "failed").await;
+    gateway.logs("worker 0 of demo@3 ended with exit status 1 (5 times in a row, a crash loop)").await;
+    assert_eq!(ann.state().await, (2, 0));
+
+    // Ctrl-C leaves nothing running.
+    let pid = gateway.status().await.pid("demo", 2);
+    gateway.signal(Signal::INT);
+    assert!(gateway.exited().await.success());
+    assert!(!lives(pid), "the file says that its workers end with the gateway");
 }

@@ -17,7 +17,7 @@ pub(crate) fn source(path: &str) -> PathBuf {
 }
 
 /// What `tests/run` installs, beside everything else that is built.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder of the target folder");
     target.join("applications").join(path)
 }

@@ -84,7 +84,13 @@ async fn requests_wait_for_their_own_backend_and_are_all_answered_by_it() {
     let all_wait = |status: &super::support::Status| status.service("app").unwrap().waiting == waiting;
     scene.gateway.until("all of them wait", all_wait).await;
     scene.last(began).await;
-    ejected(&scene.gateway, scene.refuses.address, true).await;
+    // Only new clients get it ejected, for a moment each time: those who wait are counted once.
+    eventually("it is ejected", async || {
+        assert_eq!(newcomers(&scene.gateway, &scene.ledger, "b", 4).await, of([("200 own", 4)]));
+        let status = scene.gateway.status().await;
+        if backend(&status, scene.refuses.address).ejected_until.is_some() { Ok(()) } else { Err("not now") }
+    })
+    .await;
     let status = scene.gateway.status().await;
     assert!(all_wait(&status) && !asking.is_finished(), "they wait on");
     assert_eq!((status.lost(), backend(&status, scene.refuses.address).sessions), (0, each() as u64));

@@ -1,5 +1,6 @@
 //! The built gateway as a process of its own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
@@ -69,14 +70,30 @@ impl Gateway {
         gateway
     }
 
+    /// Has another program start it and waits until it answers. The process is that of the other program.
+    pub(crate) async fn start_by(starter: &[&str], folder: TempDir, file: File) -> Self {
+        let [program, arguments @ ..] = starter else { panic!("names no program") };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(executable());
+        complete(&mut command, folder.path(), "run");
+        let mut gateway = Self::spawn_as(command, folder, file);
+        gateway.serving().await;
+        gateway
+    }
+
     fn spawn_with(
         environment: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
         folder: TempDir,
         file: File,
     ) -> Self {
+        let mut command = command(folder.path(), "run");
+        command.envs(environment);
+        Self::spawn_as(command, folder, file)
+    }
+
+    fn spawn_as(mut command: Command, folder: TempDir, file: File) -> Self {
         write(folder.path(), &file);
-        let child = command(folder.path(), "run")
-            .envs(environment)
+        let child = command
             .stdin(Stdio::null())
             .stdout(append(folder.path(), "stdout"))
             .stderr(append(folder.path(), "stderr"))
@@ -270,6 +287,14 @@ impl Gateway {
         (std::mem::replace(&mut self.folder, empty), self.file.clone())
     }
 
+    /// What one that has ended leaves for the next.
+    pub(crate) fn left(mut self) -> (TempDir, File) {
+        assert!(!self.is_running());
+        self.check();
+        let empty = TempDir::new().unwrap();
+        (std::mem::replace(&mut self.folder, empty), self.file.clone())
+    }
+
     /// Ends it with SIGTERM, which has to succeed, and leaves its folder for the next.
     pub(crate) async fn stop(mut self) -> (TempDir, File) {
         self.signal(Signal::TERM);
@@ -295,12 +320,17 @@ pub(crate) fn run(folder: &Path, verb: &str, file: &File) -> Output {
 /// `tidegate VERB --config FILE` with the file in `folder`.
 pub(crate) fn command(folder: &Path, verb: &str) -> Command {
     let mut command = Command::new(executable());
+    complete(&mut command, folder, verb);
+    command
+}
+
+/// Adds what comes behind the program, and where and in which environment it runs.
+fn complete(command: &mut Command, folder: &Path, verb: &str) {
     command.arg(verb).arg("--config").arg(folder.join("tidegate.toml"));
-    for name in ["RUST_LOG", "TIDEGATE_ADMIN", "TIDEGATE_TOKEN", "TIDEGATE_PROFILE"] {
+    for name in ["RUST_LOG", "TIDEGATE_ADMIN", "TIDEGATE_TOKEN", "TIDEGATE_PROFILE", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
         command.env_remove(name);
     }
-    command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").current_dir(folder);
-    command
+    command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").env("TEST_FOLDER", folder).current_dir(folder);
 }
 
 fn write(folder: &Path, file: &File) {
@@ -320,11 +350,38 @@ fn address(value: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+/// The variable by which the gateway marks its workers and all that they start.
+const MARK: &[u8] = b"TIDEGATE_WORKER=";
+
+/// All processes of the workers of a gateway in this folder, those that they started among them. The gateway's own
+/// environment, which they inherit, names the folder.
+pub(crate) fn workers_of(folder: &Path) -> BTreeSet<u32> {
+    let own = format!("TEST_FOLDER={}", folder.display());
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    all.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let has = |start: &[u8]| environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(start));
+        lives(*pid) && has(MARK) && has(own.as_bytes())
+    })
+    .collect()
+}
+
+/// Whether a process is there and not a zombie.
+pub(crate) fn lives(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its workers live on, but for the test they have done what they were there for.
+        if self.folder.path().join("state/workers").read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            for pid in workers_of(self.folder.path()) {
+                let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
+            }
+        }
         if std::thread::panicking() {
             eprintln!("--- the gateway's log ---\n{}", self.log());
         } else {

@@ -25,7 +25,7 @@ pub(crate) use app::{App, Stream};
 pub(crate) use browser::{Browser, Place, place};
 pub(crate) use disk::Disk;
 pub(crate) use file::{File, Service, free_address};
-pub(crate) use gateway::{Gateway, command, executable, run};
+pub(crate) use gateway::{Gateway, command, executable, lives, run, workers_of};
 pub(crate) use h2c::{Call, H2c};
 pub(crate) use http2::{Http2, Reply};
 pub(crate) use raw::Raw;

@@ -1,5 +1,7 @@
 //! What `GET /v1/status` says, as far as tests ask.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -82,6 +84,25 @@ pub(crate) struct Backend {
     pub(crate) tunnels: u64,
     #[serde(default)]
     pub(crate) max_requests: Option<u64>,
+    /// Its process, where the gateway runs it.
+    #[serde(default)]
+    pub(crate) worker: Option<Worker>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) instance: u32,
+    pub(crate) life: u32,
+    pub(crate) state: String,
+    pub(crate) pid: Option<u32>,
+    #[serde(default)]
+    pub(crate) ports: BTreeMap<String, u16>,
+    #[serde(default)]
+    pub(crate) work: Option<u64>,
+    #[serde(default)]
+    pub(crate) last_exit: Option<String>,
+    #[serde(default)]
+    pub(crate) output: Vec<String>,
 }
 
 impl Status {
@@ -112,6 +133,18 @@ impl Status {
     /// A generation that is listed, retired or not.
     pub(crate) fn generation(&self, service: &str, number: u64) -> Option<&Generation> {
         self.service(service)?.generations.iter().find(|generation| generation.number == number)
+    }
+
+    /// Processes of a generation that the gateway runs.
+    pub(crate) fn workers(&self, service: &str, number: u64) -> Vec<&Worker> {
+        let backends = self.generation(service, number).into_iter().flat_map(|generation| &generation.backends);
+        backends.filter_map(|backend| backend.worker.as_ref()).collect()
+    }
+
+    /// The process of the first instance of a generation.
+    pub(crate) fn pid(&self, service: &str, number: u64) -> u32 {
+        let workers = self.workers(service, number);
+        workers.first().and_then(|worker| worker.pid).unwrap_or_else(|| panic!("no process: {self:?}"))
     }
 
     /// The word for a generation's state; one that is no longer listed is retired.

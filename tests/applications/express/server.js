@@ -5,7 +5,7 @@ const express = require("express");
 const session = require("express-session");
 const tidegate = require("../../../config/examples/express/tidegate.js");
 
-const [port, instance, bare] = process.argv.slice(2);
+const [port = process.env.PORT, instance = process.env.TIDEGATE_GENERATION, bare] = process.argv.slice(2);
 const app = express();
 app.use(session({ secret: `of ${instance}`, resave: false, saveUninitialized: false }));
 if (!bare) app.use(tidegate({ user: (session) => session.user }));
