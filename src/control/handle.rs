@@ -2,10 +2,11 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Loaded;
 use super::reload::ReloadSummary;
 use super::status::Status;
-use crate::fleet::event::{Event, FleetEvent, Refusal, Request};
-use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+use crate::fleet::event::{Event, FleetEvent, IntentOrder, Refusal, Request};
+use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
 use crate::record::event::EventRecord;
 
 /// Messages that wait for the loop; senders wait beyond it.
@@ -18,6 +19,12 @@ pub(super) type Reply<T> = oneshot::Sender<T>;
 pub(super) enum Message {
     /// Read the file again.
     Reload(Reply<Result<ReloadSummary, ReloadError>>),
+    /// Read the file again, and say what it would do.
+    Preview(Reply<Result<ReloadSummary, ReloadError>>),
+    /// The file was read for that.
+    Previewed(Result<Loaded, String>, Reply<Result<ReloadSummary, ReloadError>>),
+    /// Show what a worker printed last.
+    Output(GenerationId, BackendName, Reply<Option<Vec<String>>>),
     /// Answer.
     Ping(Reply<()>),
     /// Show what is.
@@ -78,6 +85,22 @@ impl Handle {
     /// [`ReloadError::Rejected`] with the report; then nothing has changed.
     pub async fn reload(&self) -> Result<ReloadSummary, ReloadError> {
         self.ask(Message::Reload).await?
+    }
+
+    /// Reads the file again and says what a reload would do now. Nothing changes, and no listener is bound.
+    ///
+    /// # Errors
+    /// [`ReloadError::Rejected`] with the report.
+    pub async fn preview(&self) -> Result<ReloadSummary, ReloadError> {
+        self.ask(Message::Preview).await?
+    }
+
+    /// The last lines that the process of a backend printed, oldest first; `None` where the gateway runs none.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn output(&self, generation: GenerationId, backend: BackendName) -> Result<Option<Vec<String>>, Stopped> {
+        self.ask(|reply| Message::Output(generation, backend, reply)).await
     }
 
     /// Answers when the loop has come to it: it is alive.
@@ -161,6 +184,22 @@ impl Handle {
     /// [`Denial::Refused`] with the reason; then nothing has changed.
     pub async fn retire(&self, generation: GenerationId, now: bool) -> Result<Vec<FleetEvent>, Denial> {
         self.request(Request::Retire { generation, now }).await
+    }
+
+    /// Changes what is wanted of a backend, until the file says something else of it.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] with the reason; then nothing has changed.
+    pub async fn intend(&self, order: IntentOrder) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Intend(order)).await
+    }
+
+    /// Has a service turn new sessions away, or take them again, until the file says something else of it.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] with the reason; then nothing has changed.
+    pub async fn maintain(&self, service: ServiceName, on: bool) -> Result<Vec<FleetEvent>, Denial> {
+        self.request(Request::Maintain { service, on }).await
     }
 
     async fn request(&self, request: Request) -> Result<Vec<FleetEvent>, Denial> {

@@ -9,7 +9,9 @@ use super::handle::{Message, Reply};
 use super::status::ReloadFault;
 use super::{Control, Loaded, Prepared, ReloadError};
 use crate::config::diff::needs_restart;
+use crate::config::model::Gateway;
 use crate::fleet::event::{Event, FleetEvent, Objection};
+use crate::fleet::roster::Preview;
 
 /// What an accepted reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,20 @@ impl Control {
         self.task_blocking(move || Message::Reloading(Step::Loaded(load.load())));
     }
 
+    /// Reads the file and comes back with [`Message::Previewed`].
+    pub(super) fn preview(&mut self, reply: Reply<Result<ReloadSummary, ReloadError>>) {
+        let load = Arc::clone(&self.parts.load);
+        self.task_blocking(move || Message::Previewed(load.load(), reply));
+    }
+
+    pub(super) fn previewed(&self, loaded: Loaded) -> Result<ReloadSummary, ReloadError> {
+        let preview = self.roster.preview(&loaded.model);
+        let Preview { changes, notes } = preview.map_err(|objections| ReloadError::Rejected(report(&objections)))?;
+        let restart = self.needs_restart_for(&loaded.model.gateway);
+        let notes = notes.iter().map(ToString::to_string);
+        Ok(ReloadSummary { changes, notes: loaded.warnings.into_iter().chain(notes).chain(restart).collect() })
+    }
+
     pub(super) fn reload_stepped(&mut self, step: Step) {
         match step {
             Step::Loaded(Err(report)) => self.reject(report),
@@ -72,7 +88,12 @@ impl Control {
                     let told = self.feed(Event::ConfigAccepted(Arc::new(loaded.model)));
                     prepared.commit();
                     let notes = notes.iter().map(ToString::to_string);
-                    let notes = loaded.warnings.into_iter().chain(notes).chain(self.needs_restart()).collect();
+                    let notes = loaded
+                        .warnings
+                        .into_iter()
+                        .chain(notes)
+                        .chain(self.needs_restart_for(self.roster.gateway()))
+                        .collect();
                     self.accept(&told, notes);
                 }
             },
@@ -80,8 +101,8 @@ impl Control {
     }
 
     /// What in the accepted file is read at a start only, and differs from what this process started with.
-    fn needs_restart(&self) -> impl Iterator<Item = String> + use<> {
-        needs_restart(&self.started_with, self.roster.gateway())
+    fn needs_restart_for(&self, gateway: &Gateway) -> impl Iterator<Item = String> + use<> {
+        needs_restart(&self.started_with, gateway)
             .map(|key| format!("[gateway] {key} changed; it takes effect at the next start"))
     }
 

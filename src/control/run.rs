@@ -20,7 +20,7 @@ use super::journal::Journal;
 use super::reload::{Reloads, report};
 use super::status::{ReloadFault, Status};
 use super::workers::{Crew, Questions};
-use super::{Handle, Loaded, Parts, Sessions, StartError};
+use super::{Handle, Loaded, Parts, ReloadError, Sessions, StartError};
 use crate::clock;
 use crate::config::model::Gateway;
 use crate::fleet::event::{Effect, Event, FleetEvent, Moment, WorkerEvent};
@@ -176,7 +176,12 @@ impl Control {
     fn receive(&mut self, message: Message) {
         match message {
             Message::Reload(reply) => self.reload(vec![reply]),
+            Message::Preview(reply) => self.preview(reply),
             // Whoever asked may have lost patience.
+            Message::Previewed(loaded, reply) => {
+                drop(reply.send(loaded.map_err(ReloadError::Rejected).and_then(|loaded| self.previewed(loaded))))
+            }
+            Message::Output(generation, backend, reply) => drop(reply.send(self.output_of(&generation, &backend))),
             Message::Ping(reply) => drop(reply.send(())),
             Message::Reloading(step) => self.reload_stepped(step),
             Message::Happened(event) => {

@@ -21,6 +21,7 @@ use crate::fleet::roster::Asked;
 use crate::fleet::worker::{WorkerId, WorkerState};
 use crate::health::check::host_of;
 use crate::health::work::work;
+use crate::ids::{BackendName, GenerationId};
 use crate::workers::{Order, Report, Workers};
 
 /// Workers of a failed start of which the last lines are told, and how many lines.
@@ -144,6 +145,11 @@ impl Control {
     /// The last lines that a worker printed, oldest first.
     pub(super) fn output(&self, worker: &WorkerId) -> Vec<String> {
         self.parts.workers.as_ref().map(|crew| crew.workers.lines(worker)).unwrap_or_default()
+    }
+
+    /// The same of the process of a backend; `None` where the gateway runs none.
+    pub(super) fn output_of(&self, generation: &GenerationId, backend: &BackendName) -> Option<Vec<String>> {
+        self.roster.worker_of(generation, backend).map(|worker| self.output(&worker))
     }
 
     /// Asks detached workers for unfinished work, each one question at a time.

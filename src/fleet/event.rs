@@ -2,13 +2,15 @@
 
 mod health;
 mod refusal;
+mod request;
 pub mod worker;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use health::{Finding, HealthChange, HealthKind, unheeded};
-pub use refusal::{Note, Objection, Refusal};
+pub use refusal::{Cost, Note, Objection, Refusal};
+pub use request::{IntentOrder, Request};
 pub use worker::{WorkerChange, WorkerEffect, WorkerEvent};
 
 use crate::config::model::{Address, Hook, Model, Service};
@@ -93,42 +95,6 @@ pub enum Event {
     },
     /// A moment that [`Roster::next_deadline`](crate::fleet::roster::Roster::next_deadline) named has come.
     TimePassed,
-}
-
-/// Something that an operator asks for; it is refused rather than half done.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Bring up the next generation of a service whose workers the gateway runs, or try a failed one of any service again.
-    Roll {
-        /// The service.
-        service: ServiceName,
-    },
-    /// Make an older generation active again: the given one, or the youngest that is older than the active one.
-    Rollback {
-        /// The service.
-        service: ServiceName,
-        /// The generation, which may be a younger one that was rolled back before.
-        to: Option<GenerationNumber>,
-    },
-    /// Make the generation that is ready beside the active one active.
-    Promote {
-        /// The service.
-        service: ServiceName,
-        /// Only if it is this one.
-        generation: Option<GenerationNumber>,
-    },
-    /// Give up a generation that is not ready to take sessions, abort the ramp of one that is, or confirm one as detached.
-    Detach {
-        /// Which.
-        generation: GenerationId,
-    },
-    /// Retire a detached generation; with `now`, whoever is on it.
-    Retire {
-        /// Which.
-        generation: GenerationId,
-        /// End its sessions and tunnels, and do not wait until an unsure start has become sure.
-        now: bool,
-    },
 }
 
 /// Something that the roster wants done, in the order in which it is given.
@@ -309,6 +275,10 @@ pub enum FleetEvent {
     BecameSure(GenerationId),
     /// The service is no longer in the file: it serves its open sessions only.
     ServiceVanished(ServiceName),
+    /// It turns new sessions away from now on.
+    MaintenanceBegan(ServiceName),
+    /// It takes new sessions again.
+    MaintenanceEnded(ServiceName),
     /// Routes, session rules, timeouts or weights of a service changed.
     RulesChanged(ServiceName),
     /// The `[gateway]` table changed.
@@ -319,7 +289,10 @@ impl FleetEvent {
     /// The service that it is about.
     pub fn service(&self) -> Option<&ServiceName> {
         match self {
-            FleetEvent::ServiceVanished(service) | FleetEvent::RulesChanged(service) => Some(service),
+            FleetEvent::ServiceVanished(service)
+            | FleetEvent::MaintenanceBegan(service)
+            | FleetEvent::MaintenanceEnded(service)
+            | FleetEvent::RulesChanged(service) => Some(service),
             FleetEvent::Worker(change) => Some(change.service()),
             _ => self.generation().map(|generation| &generation.service),
         }
@@ -348,7 +321,11 @@ impl FleetEvent {
             | FleetEvent::Health(HealthChange { generation, .. })
             | FleetEvent::BecameSure(generation) => Some(generation),
             FleetEvent::Worker(change) => change.generation(),
-            FleetEvent::ServiceVanished(_) | FleetEvent::RulesChanged(_) | FleetEvent::GatewayChanged => None,
+            FleetEvent::ServiceVanished(_)
+            | FleetEvent::MaintenanceBegan(_)
+            | FleetEvent::MaintenanceEnded(_)
+            | FleetEvent::RulesChanged(_)
+            | FleetEvent::GatewayChanged => None,
         }
     }
 
@@ -378,6 +355,8 @@ impl FleetEvent {
             FleetEvent::RetiredHookFailed { .. } => "retired_hook_failed",
             FleetEvent::BecameSure(_) => "became_sure",
             FleetEvent::ServiceVanished(_) => "service_vanished",
+            FleetEvent::MaintenanceBegan(_) => "maintenance_began",
+            FleetEvent::MaintenanceEnded(_) => "maintenance_ended",
             FleetEvent::RulesChanged(_) => "rules_changed",
             FleetEvent::GatewayChanged => "gateway_changed",
         }
@@ -458,6 +437,10 @@ impl fmt::Display for FleetEvent {
             FleetEvent::ServiceVanished(service) => {
                 write!(f, "{service} left the file; it serves its open sessions only")
             }
+            FleetEvent::MaintenanceBegan(service) => {
+                write!(f, "{service} is under maintenance: it takes no new sessions")
+            }
+            FleetEvent::MaintenanceEnded(service) => write!(f, "the maintenance of {service} is over"),
             FleetEvent::RulesChanged(service) => write!(f, "rules, timeouts or weights of {service} changed"),
             FleetEvent::GatewayChanged => f.write_str("the [gateway] table changed"),
         }

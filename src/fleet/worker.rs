@@ -35,7 +35,7 @@ pub struct Site {
 }
 
 /// What a worker's process is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {
     /// It is to be started; whether there is a process is not known yet. Exits: Booting, Backoff, Stopping, Exited.

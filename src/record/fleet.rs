@@ -36,6 +36,9 @@ pub struct ServiceRecord {
     /// opaque here.
     #[serde(default)]
     pub rules: Option<Arc<serde_json::Value>>,
+    /// Whether an operator has ordered maintenance or its end since the file said otherwise; absent when nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<bool>,
     /// What the file said of its workers when it last rolled by that; opaque here. Absent from services whose backends are
     /// somebody else's, and from records that are older than workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +128,10 @@ pub struct BackendRecord {
     /// records that are older than statuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusRecord>,
+    /// What the file says of it, where an operator has ordered something else since; what he ordered stands in `drain`
+    /// and `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed: Option<IntentRecord>,
     /// Whether it has been found ready.
     pub ready: bool,
     /// Its process, where the gateway runs it.
@@ -151,6 +158,18 @@ pub struct WorkerRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatusRecord {
+    /// It serves its own.
+    Drain,
+    /// It serves nobody.
+    Down,
+}
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntentRecord {
+    /// It takes sessions.
+    Up,
     /// It serves its own.
     Drain,
     /// It serves nobody.
@@ -263,6 +282,8 @@ pub(crate) mod tests {
             StateRecord::Failed,
         ]);
         let status = prop::sample::select(vec![None, Some(StatusRecord::Drain), Some(StatusRecord::Down)]);
+        let filed = prop::sample::select(vec![None, Some(IntentRecord::Up), Some(IntentRecord::Drain)]);
+        let status = (status, filed);
         let prefix = prop::option::of(name());
         let public = prop::option::of(address());
         let counts = (any::<u32>(), any::<Option<u32>>());
@@ -272,20 +293,23 @@ pub(crate) mod tests {
             worker.map(|([instance, life], ports, stopped)| WorkerRecord { instance, life, ports, stopped })
         });
         let backend = (name(), address(), (prefix, public), counts, any::<bool>(), status, any::<bool>(), worker)
-            .prop_map(|(name, address, (prefix, public), (weight, max_requests), drain, status, ready, worker)| {
-                BackendRecord {
-                    name: BackendName::new(&name),
-                    address,
-                    prefix,
-                    public,
-                    weight,
-                    max_requests,
-                    drain,
-                    status,
-                    ready,
-                    worker,
-                }
-            });
+            .prop_map(
+                |(name, address, (prefix, public), (weight, max_requests), drain, (status, filed), ready, worker)| {
+                    BackendRecord {
+                        name: BackendName::new(&name),
+                        address,
+                        prefix,
+                        public,
+                        weight,
+                        max_requests,
+                        drain,
+                        status,
+                        filed,
+                        ready,
+                        worker,
+                    }
+                },
+            );
         let backends = prop::collection::vec(backend, 0..4);
         let lives = prop::collection::vec(any::<u32>(), 0..3);
         (any::<u64>(), state, any::<u64>(), any::<Option<u64>>(), any::<[bool; 2]>(), (lives, backends)).prop_map(
@@ -318,22 +342,25 @@ pub(crate) mod tests {
             name(),
             any::<u64>(),
             prop::option::of(identities()),
-            any::<u64>(),
+            (any::<u64>(), any::<Option<bool>>()),
             prop::option::of(hook),
             prop::collection::vec(generation(), 0..4),
             prop::collection::vec(past, 0..4),
         )
-            .prop_map(|(name, next, listed, idle_timeout_ms, on_retired, generations, past)| ServiceRecord {
-                name: ServiceName::new(&name),
-                next: GenerationNumber(next),
-                listed,
-                idle_timeout_ms,
-                on_retired,
-                rules: None,
-                worker: None,
-                queued: false,
-                generations,
-                past,
+            .prop_map(|(name, next, listed, (idle_timeout_ms, maintenance), on_retired, generations, past)| {
+                ServiceRecord {
+                    name: ServiceName::new(&name),
+                    next: GenerationNumber(next),
+                    listed,
+                    idle_timeout_ms,
+                    on_retired,
+                    rules: None,
+                    maintenance,
+                    worker: None,
+                    queued: false,
+                    generations,
+                    past,
+                }
             })
     }
 

@@ -178,6 +178,7 @@ mod tests {
             idle_timeout_ms: 0,
             on_retired: None,
             rules: None,
+            maintenance: None,
             worker: None,
             queued: false,
             generations: Vec::new(),

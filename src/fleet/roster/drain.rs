@@ -7,10 +7,9 @@ use super::generation::{Generation, Leaving};
 use super::start::{hook_pause, millis};
 use super::{Effects, Roster};
 use crate::config::model::Address;
-use crate::fleet::event::{Effect, FleetEvent, Moment, Refusal, WorkerEffect};
+use crate::fleet::event::{Cost, Effect, FleetEvent, Moment, Refusal, WorkerEffect};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::ids::{GenerationId, GenerationNumber, ServiceName, Slot};
-use crate::sync::atomic::Ordering;
 
 /// After a forced end's spread, what is still inside has this long before its generation retires without it.
 const DEADLINE_GRACE_MS: u64 = 30_000;
@@ -306,18 +305,24 @@ impl Roster {
                 self.sweep(now, effects);
                 Ok(())
             }
-            Lifecycle::Detached if generation.is_unsure(now) => Err(Refusal::NotNow(format!(
-                "{id} may have sessions that this start could not recover; wait until it is sure, or retire it now"
-            ))),
+            Lifecycle::Detached if generation.is_unsure(now) => Err(Refusal::Costs {
+                text: format!(
+                    "{id} may have sessions that this start could not recover; wait until it is sure, or retire it now"
+                ),
+                cost: generation.cost(),
+            }),
             Lifecycle::Detached => {
                 self.sweep(now, effects);
                 let held = self.lines[line].generation(id.number).filter(|g| g.state() == Lifecycle::Detached);
                 match held {
                     None => Ok(()),
-                    Some(generation) => Err(Refusal::NotNow(format!(
-                        "{id} retires by itself when it is empty; it is held by {}, which retiring it now would end",
-                        generation.held_by()
-                    ))),
+                    Some(generation) => Err(Refusal::Costs {
+                        text: format!(
+                            "{id} retires by itself when it is empty; it is held by {}, which retiring it now would end",
+                            generation.held_by()
+                        ),
+                        cost: generation.cost(),
+                    }),
                 }
             }
             Lifecycle::Starting | Lifecycle::Failed => {
@@ -356,14 +361,15 @@ impl Generation {
         effects.tell(FleetEvent::Forced(id.clone()));
     }
 
+    /// What is on it, and would be ended with it.
+    pub(super) fn cost(&self) -> Cost {
+        let own = self.seats.iter().map(|seat| Cost::of(&seat.backend)).fold(Cost::default(), |sum, one| sum + one);
+        Cost { work: self.work().unwrap_or(0), ..own }
+    }
+
     /// What keeps it from being retired, in words.
     pub(super) fn held_by(&self) -> String {
-        let sum = |count: fn(&crate::fleet::backend::Backend) -> u64| -> u64 {
-            self.seats.iter().map(|seat| count(&seat.backend)).sum()
-        };
-        let sessions = sum(|backend| backend.sessions.load(Ordering::Relaxed));
-        let (requests, tunnels) = (sum(|backend| backend.load.requests()), sum(|backend| backend.load.tunnels()));
-        let mut held = format!("{sessions} open sessions, {requests} requests in flight and {tunnels} tunnels");
+        let mut held = self.cost().to_string();
         if self.state() == Lifecycle::Retiring {
             held = match self.has_workers() {
                 true => "its workers, which are being stopped".to_owned(),

@@ -31,6 +31,8 @@ pub(super) struct Line {
     /// As last accepted; `None` when the service has not been in the file since the gateway started.
     pub(super) rules: Option<Arc<Service>>,
     pub(super) lifetimes: Arc<Lifetimes>,
+    /// What an operator has ordered since the file said otherwise of maintenance.
+    pub(super) maintenance: Option<bool>,
     /// Requests that wait for a backend.
     pub(super) queue: Arc<Queue>,
     /// Of the rules, or of the record of a service that is no longer in the file. Zero without sessions.
@@ -338,7 +340,7 @@ impl Generation {
             backend,
             weight: s.weight,
             max_requests: s.max_requests,
-            listed: s.listed,
+            filed: s.filed,
             intent: s.intent,
             public: s.public,
             ready: s.ready,
@@ -360,7 +362,7 @@ impl Generation {
 
     /// The backends that the file listed last.
     pub(super) fn listed(&self) -> Vec<Identity> {
-        self.identities_of(|seat| seat.listed)
+        self.identities_of(Seat::is_listed)
     }
 
     fn identities_of(&self, chosen: impl Fn(&Seat) -> bool) -> Vec<Identity> {
@@ -402,7 +404,7 @@ impl Generation {
         if !up.is_empty() || is_beside || self.seats.iter().all(|seat| seat.intent != Intent::Up) {
             return up;
         }
-        chosen(&|seat, heed| !seat.listed && may_take(self.state, seat.condition(), heed, Intent::Up, work))
+        chosen(&|seat, heed| !seat.is_listed() && may_take(self.state, seat.condition(), heed, Intent::Up, work))
     }
 
     /// Puts the backends into the order of the file, those that vanished at the end.

@@ -61,7 +61,7 @@ impl Seat {
 
     /// Whether it would take new sessions if its generation did and its health allowed it.
     fn is_meant(&self) -> bool {
-        self.ready && self.listed && self.intent == Intent::Up
+        self.ready && self.is_listed() && self.intent == Intent::Up
     }
 }
 

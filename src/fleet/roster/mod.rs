@@ -13,6 +13,7 @@
 //! | shorthand list equal to that of the active generation | no roll; one that is starting is given up |
 //! | shorthand list unchanged after a rollback | no roll: active is a recorded fact |
 //! | other weights, or another `status` or `public` of a backend | in place |
+//! | the same `status` or maintenance as before, but an operator ordered otherwise | the order stays |
 //! | an id above all that ever served | a roll to it; of several, to the highest alone, also at a first start |
 //! | an id that never served, below one that did | ignored with a note: no session can be on it, and retiring it would run its hook |
 //! | a known id, other backends | resized: new ones join once they are ready, vanished ones drain, those that come back are what their `status` says |
@@ -36,6 +37,8 @@ mod decide;
 mod drain;
 mod generation;
 mod health;
+mod orders;
+mod preview;
 mod ramp;
 mod reload;
 mod restore;
@@ -50,6 +53,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use health::Checked;
+pub use preview::Preview;
 pub use restore::Bindings;
 pub use survey::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus, WorkerStatus};
 pub use worker::Asked;
@@ -221,6 +225,8 @@ impl Roster {
             Request::Detach { generation } => self.detach(&generation, now, &mut effects)?,
             Request::Promote { service, generation } => self.promote(&service, generation, now, &mut effects)?,
             Request::Retire { generation, now: at_once } => self.retire(&generation, at_once, now, &mut effects)?,
+            Request::Intend(order) => self.intend(order, now, &mut effects)?,
+            Request::Maintain { service, on } => self.maintain(&service, on, &mut effects)?,
         }
         Ok(self.finish(effects, now))
     }
@@ -240,7 +246,7 @@ impl Roster {
         let seen = self.lines.iter().filter(|line| line.in_file || !line.generations.is_empty());
         let services = seen.filter_map(|line| {
             // A service that vanished before the gateway started has no rules, and no session by which to reach it.
-            let rules = Arc::clone(line.rules.as_ref()?);
+            let rules = line.rules_in_force()?;
             for generation in &line.generations {
                 generation.limit(&rules);
             }

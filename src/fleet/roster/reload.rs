@@ -114,6 +114,10 @@ impl Roster {
             line.rules = Some(former);
             return false;
         }
+        if former.maintenance.on != service.maintenance.on {
+            let was_on = line.maintenance.take().unwrap_or(former.maintenance.on);
+            line.tell_of_maintenance(was_on, effects);
+        }
         if is_shorter(&former.session, &service.session) {
             effects.rearm = true;
         }
@@ -183,10 +187,10 @@ impl Roster {
         let mut statuses = Statuses::default();
         for seat in &mut generation.seats {
             let listed = list.iter().find(|backend| seat.is(backend));
-            match (seat.listed, listed) {
-                (true, None) => drained += 1,
-                (false, Some(listed)) if listed.intent == Intent::Up => joined += 1,
-                (_, Some(listed)) if listed.intent != seat.intent => statuses.note(listed),
+            match (seat.filed, listed) {
+                (Some(_), None) => drained += 1,
+                (None, Some(listed)) if listed.intent == Intent::Up => joined += 1,
+                (_, Some(listed)) if seat.is_told(listed) => statuses.note(listed),
                 _ => {}
             }
             changed |= seat.take(listed, takes_new.then_some(now.millis));
@@ -237,7 +241,7 @@ impl Roster {
         let mut statuses = Statuses::default();
         for seat in generation.seats.iter_mut().filter(|seat| seat.worker.is_none()) {
             let listed = backends.iter().find(|backend| seat.is(backend));
-            if let Some(listed) = listed.filter(|listed| listed.intent != seat.intent) {
+            if let Some(listed) = listed.filter(|listed| seat.is_told(listed)) {
                 statuses.note(listed);
             }
             seat.take(listed, None);
@@ -310,27 +314,41 @@ impl Seat {
     /// `active_at` is the present moment (coarse milliseconds) while the generation takes new sessions: then whoever comes
     /// back grows into its share.
     fn take(&mut self, listed: Option<&model::Backend>, active_at: Option<u64>) -> bool {
-        let (intent, weight) = listed.map_or((Intent::Drain, self.weight), |listed| (listed.intent, listed.weight));
+        let filed = listed.map(|listed| listed.intent);
+        let before = (self.filed, self.intent, self.weight, self.max_requests);
+        // What an operator ordered stays until the file says something else than it did.
+        if filed != self.filed {
+            self.intend(filed.unwrap_or(Intent::Drain), active_at);
+        }
+        // One that vanished is where it was.
+        let public = listed.map_or_else(|| self.public.clone(), |listed| listed.public.clone());
+        let max_requests = listed.map_or(self.max_requests, |listed| listed.max_requests);
+        let weight = listed.map_or(self.weight, |listed| listed.weight);
+        (self.filed, self.weight, self.max_requests) = (filed, weight, max_requests);
+        let changed = (self.filed, self.intent, self.weight, self.max_requests) != before || self.public != public;
+        self.public = public;
+        changed
+    }
+
+    /// Whether the file says something else of it than before, and than what is in force.
+    fn is_told(&self, listed: &model::Backend) -> bool {
+        self.filed != Some(listed.intent) && self.intent != listed.intent
+    }
+
+    /// Puts in force what is wanted of it from now on; see [`Seat::take`] for `active_at`.
+    pub(super) fn intend(&mut self, intent: Intent, active_at: Option<u64>) {
         let is_back = intent == Intent::Up && self.intent != Intent::Up;
         if is_back && self.ready {
             self.grows_since = active_at;
         }
-        if intent == Intent::Down {
-            // What comes back may be another program: it is asked again.
+        if intent == Intent::Down && self.worker.is_none() {
+            // What comes back may be another program: it is asked again. Of a worker, that would be known.
             self.ready = false;
         }
         if intent != Intent::Up {
             self.forget_health();
         }
-        // One that vanished is where it was.
-        let public = listed.map_or_else(|| self.public.clone(), |listed| listed.public.clone());
-        let max_requests = listed.map_or(self.max_requests, |listed| listed.max_requests);
-        let changed = (self.listed, self.intent, self.weight, self.max_requests)
-            != (listed.is_some(), intent, weight, max_requests)
-            || self.public != public;
-        self.public = public;
-        (self.listed, self.intent, self.weight, self.max_requests) = (listed.is_some(), intent, weight, max_requests);
-        changed
+        self.intent = intent;
     }
 }
 
@@ -342,6 +360,7 @@ impl Line {
             rules: None,
             rules_record: None,
             lifetimes: Arc::new(Lifetimes::new(&service.session)),
+            maintenance: None,
             queue: Queue::new(),
             idle_timeout_ms: 0,
             on_retired: None,

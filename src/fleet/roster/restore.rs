@@ -18,8 +18,8 @@ use crate::fleet::queue::Queue;
 use crate::fleet::worker::{Site, WorkerId, WorkerState};
 use crate::ids::ServiceName;
 use crate::record::fleet::{
-    AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, PastRecord, ServiceRecord,
-    StateRecord, StatusRecord, WorkerRecord,
+    AddressRecord, BackendRecord, FleetRecord, GenerationRecord, HookRecord, IdentityRecord, IntentRecord, PastRecord,
+    ServiceRecord, StateRecord, StatusRecord, WorkerRecord,
 };
 
 /// How much of the last run's bindings a start has recovered.
@@ -64,6 +64,7 @@ impl Roster {
                 rules: rules.map(Arc::new),
                 rules_record: service.rules.clone(),
                 lifetimes: Arc::new(lifetimes),
+                maintenance: service.maintenance,
                 queue: Queue::new(),
                 idle_timeout_ms: service.idle_timeout_ms,
                 on_retired: service.on_retired.as_ref().map(hook),
@@ -109,7 +110,10 @@ impl Roster {
                 },
                 weight: backend.weight,
                 max_requests: MaxRequests::from_record(backend.max_requests),
-                listed: !backend.drain || backend.status.is_some(),
+                filed: match backend.filed {
+                    Some(filed) => Some(filed.into()),
+                    None => (!backend.drain || backend.status.is_some()).then(|| intent(backend)),
+                },
                 intent: intent(backend),
                 public: backend.public.as_ref().map(address),
                 ready: backend.ready,
@@ -152,6 +156,7 @@ impl Roster {
             idle_timeout_ms: line.idle_timeout_ms,
             on_retired: line.on_retired.as_ref().map(hook_record),
             rules: line.rules_record.clone(),
+            maintenance: line.maintenance,
             worker: line.worker_record.clone(),
             queued: line.queued,
             generations: line.generations.iter().map(|generation| generation_record(generation, now)).collect(),
@@ -179,6 +184,7 @@ fn generation_record(generation: &Generation, now: Moment) -> GenerationRecord {
         max_requests: seat.max_requests.to_record(),
         drain: seat.intent != Intent::Up,
         status: status(seat),
+        filed: seat.filed.filter(|filed| *filed != seat.intent).map(IntentRecord::from),
         // What a starting generation has found so far is found again: only its whole counts.
         ready: seat.ready && generation.served(),
         worker: seat.worker.as_ref().map(|worker| WorkerRecord {
@@ -210,10 +216,30 @@ fn intent(record: &BackendRecord) -> Intent {
     }
 }
 
+impl From<IntentRecord> for Intent {
+    fn from(record: IntentRecord) -> Self {
+        match record {
+            IntentRecord::Up => Intent::Up,
+            IntentRecord::Drain => Intent::Drain,
+            IntentRecord::Down => Intent::Down,
+        }
+    }
+}
+
+impl From<Intent> for IntentRecord {
+    fn from(intent: Intent) -> Self {
+        match intent {
+            Intent::Up => IntentRecord::Up,
+            Intent::Drain => IntentRecord::Drain,
+            Intent::Down => IntentRecord::Down,
+        }
+    }
+}
+
 fn status(seat: &Seat) -> Option<StatusRecord> {
     match seat.intent {
-        Intent::Drain if seat.listed => Some(StatusRecord::Drain),
-        Intent::Down if seat.listed => Some(StatusRecord::Down),
+        Intent::Drain if seat.is_listed() => Some(StatusRecord::Drain),
+        Intent::Down if seat.is_listed() => Some(StatusRecord::Down),
         Intent::Up | Intent::Drain | Intent::Down => None,
     }
 }

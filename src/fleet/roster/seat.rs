@@ -17,8 +17,9 @@ pub(super) struct Seat {
     pub(super) backend: Arc<Backend>,
     pub(super) weight: u32,
     pub(super) max_requests: MaxRequests,
-    /// Whether the file lists it still. One that vanished drains, whatever it was before.
-    pub(super) listed: bool,
+    /// What the file said of it last; `None` when it vanished from there. One that vanished drains, whatever it was before.
+    pub(super) filed: Option<Intent>,
+    /// What is in force: what the file says, or what an operator has ordered since.
     pub(super) intent: Intent,
     /// Where clients find it by themselves; `None` for its own address.
     pub(super) public: Option<Address>,
@@ -33,6 +34,11 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// Whether the file lists it still.
+    pub(super) fn is_listed(&self) -> bool {
+        self.filed.is_some()
+    }
+
     pub(super) fn is(&self, backend: &model::Backend) -> bool {
         let own = &self.backend;
         own.name == backend.name && own.address == backend.address && own.prefix == backend.prefix
@@ -52,7 +58,7 @@ pub(super) struct NewSeat {
     pub(super) identity: Identity,
     pub(super) weight: u32,
     pub(super) max_requests: MaxRequests,
-    pub(super) listed: bool,
+    pub(super) filed: Option<Intent>,
     pub(super) intent: Intent,
     pub(super) public: Option<Address>,
     pub(super) ready: bool,
@@ -66,7 +72,7 @@ impl NewSeat {
             identity: Identity::of(backend),
             weight: backend.weight,
             max_requests: backend.max_requests,
-            listed: true,
+            filed: Some(backend.intent),
             intent: backend.intent,
             public: backend.public.clone(),
             ready: false,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Roster;
 use super::generation::{Generation, Line, Past};
 use super::worker::Worker;
-use crate::config::model::Mode;
+use crate::config::model::{Mode, Plan};
 use crate::fleet::event::{Moment, unheeded};
 use crate::fleet::health::Health;
 use crate::fleet::intent::Intent;
@@ -29,6 +29,8 @@ pub struct ServiceStatus {
     pub in_file: bool,
     /// What it speaks with its clients.
     pub mode: Mode,
+    /// Whether the gateway runs its backends.
+    pub has_workers: bool,
     /// Whether it turns new sessions away.
     pub maintenance: bool,
     /// The generation that takes new sessions; `None` while the first one is starting.
@@ -173,7 +175,8 @@ fn service(line: &Line, now: Moment) -> ServiceStatus {
         name: line.name.clone(),
         in_file: line.in_file,
         mode: line.rules.as_ref().map(|rules| rules.mode.clone()).unwrap_or_default(),
-        maintenance: line.rules.as_ref().is_some_and(|rules| rules.maintenance.on),
+        has_workers: line.rules.as_ref().is_some_and(|rules| matches!(rules.plan, Plan::Worker(_))),
+        maintenance: line.is_in_maintenance(),
         active: line.active().map(|active| active.number),
         next: line.next,
         waiting: line.queue.len() as u64,

@@ -27,6 +27,7 @@ pub(crate) fn gateway() -> Gateway {
     Gateway {
         listen: Vec::new(),
         admin: None,
+        admin_mode: 0o600,
         token_file: None,
         state: StatePlace::Memory,
         state_wait: Duration::from_millis(50),

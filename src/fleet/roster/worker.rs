@@ -195,6 +195,13 @@ impl Roster {
         seats.filter_map(|seat| Some(seat.worker.as_ref()?.id.clone())).collect()
     }
 
+    /// The process of a backend; `None` where the gateway runs none.
+    pub fn worker_of(&self, generation: &GenerationId, backend: &BackendName) -> Option<WorkerId> {
+        let (line, place) = self.find(generation)?;
+        let mut seats = self.lines[line].generations[place].seats.iter();
+        Some(seats.find(|seat| seat.backend.name == *backend)?.worker.as_ref()?.id.clone())
+    }
+
     /// Detached workers that may have unfinished work.
     pub fn working(&self) -> Vec<Asked> {
         let mut list = Vec::new();
@@ -325,7 +332,7 @@ impl NewSeat {
             identity,
             weight: crate::config::defaults::WEIGHT,
             max_requests: MaxRequests::default(),
-            listed: true,
+            filed: Some(Intent::Up),
             intent: Intent::Up,
             public: None,
             ready: false,

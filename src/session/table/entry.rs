@@ -116,6 +116,11 @@ impl Entry {
         self.holds.load(Ordering::Acquire) & !ONCE != 0
     }
 
+    /// How many hold it.
+    pub(super) fn pins(&self) -> u16 {
+        self.holds.load(Ordering::Relaxed) & !ONCE
+    }
+
     /// What tells it from all others.
     pub(super) fn hash(&self) -> SessionHash {
         SessionHash(self.hash)
@@ -198,6 +203,13 @@ impl Entry {
         }
         let (limit, closing) = self.limit(backend);
         (passed(self.last_seen().0, limit) && !self.is_pinned()).then_some(closing)
+    }
+
+    /// The second in which it is over if nobody uses it any more and its backend stays what it is.
+    pub(super) fn end(&self, backend: &Backend) -> u32 {
+        let (limit, _) = self.limit(backend);
+        let after = |since: u32, limit: u32| since.saturating_add(limit).saturating_add(1);
+        after(self.last_seen().0, limit).min(after(self.opened, backend.lifetimes.age()))
     }
 
     /// The second in which to look at it again: no later than it can be over, as far as one knows at present. What may

@@ -15,6 +15,7 @@ mod once;
 mod pin;
 mod recorded;
 mod shard;
+mod survey;
 mod sweep;
 #[cfg(all(test, not(feature = "loom")))]
 mod tests;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use closing::Closing;
 pub use pin::Pin;
 pub use recorded::Restored;
+pub use survey::{AGES, Seen, SlotSurvey};
 
 use self::closing::CLOSINGS;
 use self::entry::{ALIAS, COUNTED, Entry, HIDDEN, LOST, Opening, TUNNELED};

@@ -49,6 +49,15 @@ fn running(root: &Path) -> (Directory, Journal, Arc<dyn Live>) {
     (store, journal, live)
 }
 
+/// Does something when it is dropped, by a panic as well.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
 #[test]
 fn a_running_journal_looks_whole_or_restless() {
     let root = tempfile::tempdir().unwrap();
@@ -63,6 +72,8 @@ fn a_running_journal_looks_whole_or_restless() {
                 std::thread::yield_now();
             }
         });
+        // However the looking ends: a failure would wait for that thread for ever.
+        let _end = OnDrop(|| ends.store(true, Ordering::Relaxed));
         let mut whole = 0;
         while whole < 20 || journal.status().snapshots < 5 {
             let survey = Survey::of(root.path()).unwrap();
@@ -74,7 +85,6 @@ fn a_running_journal_looks_whole_or_restless() {
             assert!(survey.bindings.report.sessions <= 100);
             whole += 1;
         }
-        ends.store(true, Ordering::Relaxed);
     });
     drop(journal);
     drop(live);

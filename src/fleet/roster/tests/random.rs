@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::seat::Seat;
 use super::*;
 use crate::fleet::conduct::Failure;
-use crate::fleet::event::Finding;
+use crate::fleet::event::{Finding, IntentOrder};
 use crate::fleet::health::{Health, Heed};
 use crate::fleet::intent::Work;
 
@@ -29,6 +29,9 @@ enum Step {
     Promote(u8, Option<u64>),
     Detach(u8, u64),
     Retire(u8, u64, bool),
+    /// An operator orders something of some backend, or of a service's maintenance.
+    Intend(u8, u64, prop::sample::Index, Intent, bool),
+    Maintain(u8, bool),
     Advance(u64),
     /// Checks find this of some backend of some generation.
     Found(prop::sample::Index, Health),
@@ -81,6 +84,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..2u8, prop::option::weighted(0.2, 1..9u64)).prop_map(|(service, only)| Step::Promote(service, only)),
         1 => (0..2u8, 1..9u64).prop_map(|(service, number)| Step::Detach(service, number)),
         1 => (0..2u8, 1..9u64, any::<bool>()).prop_map(|(service, number, now)| Step::Retire(service, number, now)),
+        2 => (0..2u8, 1..9u64, index(), prop::sample::select(vec![Intent::Up, Intent::Drain, Intent::Down]), any::<bool>())
+            .prop_map(|(service, number, backend, intent, now)| Step::Intend(service, number, backend, intent, now)),
+        1 => (0..2u8, any::<bool>()).prop_map(|(service, on)| Step::Maintain(service, on)),
         2 => (1..100u64).prop_map(Step::Advance),
         4 => (index(), prop::sample::select(vec![Health::Up, Health::Down, Health::Down]))
             .prop_map(|(index, health)| Step::Found(index, health)),
@@ -226,6 +232,41 @@ impl World {
                 let generation = id(NAMES[usize::from(service)], number);
                 let _ = self.stage.request(Request::Retire { generation: generation.clone(), now });
             }
+            Step::Intend(service, number, index, intent, now) => {
+                let generation = id(NAMES[usize::from(service)], number);
+                let Some((line, place)) = self.stage.roster.find(&generation) else { return };
+                let seats = &self.stage.roster.lines[line].generations[place].seats;
+                if seats.is_empty() {
+                    return;
+                }
+                let backend = index.get(seats).backend.name.clone();
+                let order = IntentOrder { generation, backend, intent, now };
+                if self.stage.request(Request::Intend(order.clone())).is_ok() {
+                    let shown = || {
+                        let (line, place) = self.stage.roster.find(&order.generation)?;
+                        let seats = &self.stage.roster.lines[line].generations[place].seats;
+                        // Of two of a name, the listed one is meant.
+                        let named = |seat: &&Seat| seat.backend.name == order.backend;
+                        let listed = seats.iter().filter(named).find(|seat| seat.is_listed());
+                        listed.or_else(|| seats.iter().find(named)).map(|seat| seat.intent)
+                    };
+                    assert_eq!(shown(), Some(intent));
+                    self.same_file_again();
+                    // What did not get ready starts anew, perhaps with other backends.
+                    if let Some((line, place)) = self.stage.roster.find(&order.generation) {
+                        let seats = &self.stage.roster.lines[line].generations[place].seats;
+                        assert!(seats.iter().any(|seat| seat.intent == intent), "an unchanged file undoes no order");
+                    }
+                }
+            }
+            Step::Maintain(service, on) => {
+                let service = ServiceName::new(NAMES[usize::from(service)]);
+                if self.stage.request(Request::Maintain { service: service.clone(), on }).is_ok() {
+                    self.same_file_again();
+                    let seen = self.stage.view.services.iter().find(|seen| seen.name == service).unwrap();
+                    assert_eq!(seen.rules.maintenance.on, on, "an unchanged file undoes no order");
+                }
+            }
             Step::Advance(seconds) => self.stage.advance(seconds),
             Step::Found(index, health) => {
                 let checked = self.stage.roster.checked();
@@ -340,7 +381,7 @@ impl World {
                 if matches!(generation.state(), Lifecycle::Ready | Lifecycle::Active) {
                     let takes = !generation.placements(Work::New).is_empty();
                     // But for what the operator said, or asks for again.
-                    let is_set = |seat: &Seat| seat.listed && (seat.intent != Intent::Up || seat.probing);
+                    let is_set = |seat: &Seat| seat.is_listed() && (seat.intent != Intent::Up || seat.probing);
                     let is_ready = generation.state() == Lifecycle::Ready;
                     assert!(is_ready || takes || generation.seats.iter().any(is_set), "an active one takes sessions");
                     assert_eq!(generation.heeded, generation.heed(), "what was told is so");
@@ -351,7 +392,7 @@ impl World {
                     for placement in seen.as_ref().unwrap().placements.list() {
                         let seat = generation.seats.iter().find(|seat| seat.backend.slot == placement.backend.slot);
                         let is_fit = seat.unwrap().condition().is_fit(Heed::All);
-                        assert!(is_fit || generation.heeded != Heed::All || !seat.unwrap().listed);
+                        assert!(is_fit || generation.heeded != Heed::All || !seat.unwrap().is_listed());
                     }
                 }
                 let ends = generation.seats.iter().filter_map(|seat| seat.vitals.ejections.until()).min();
@@ -359,7 +400,7 @@ impl World {
                 assert!(ends.is_none() || generation.readmits_at.is_some(), "nobody is ejected for ever");
                 for seat in &generation.seats {
                     let is_down = self.stage.view.is_down(seat.backend.slot);
-                    assert!(!is_down || (seat.listed && seat.intent == Intent::Down), "who vanished is not down");
+                    assert!(!is_down || (seat.is_listed() && seat.intent == Intent::Down), "who vanished is not down");
                 }
             }
             // What is published is what is.
