@@ -20,7 +20,8 @@ use std::sync::Arc;
 use session::Around;
 
 use super::model::{
-    AccessLog, Address, Backend, Gateway, Generation, Hook, HostPattern, Intent, Model, Plan, Service, StatePlace,
+    AccessLog, Address, AdminAddress, Backend, Gateway, Generation, Hook, HostPattern, Intent, Model, Plan, Service,
+    StatePlace,
 };
 use super::reader::At;
 use super::report::{Faults, Place, shown};
@@ -36,7 +37,7 @@ pub(super) fn check(file: &raw::File, faults: &Faults) -> Option<Model> {
         faults.absent(&place, "there is no [[service]]", help);
     }
     let listen = mode::own(file, &gateway);
-    let own = Own { listen: &listen, admin: gateway.admin.filter(|_| !file.gateway.admin_unknown) };
+    let own = Own { listen: &listen, admin: gateway.admin_tcp().filter(|_| !file.gateway.admin_unknown) };
     names(&file.services, faults);
     routes(&file.services, faults);
     mode::addresses(file, &gateway, faults);
@@ -80,6 +81,7 @@ fn gateway(raw: &raw::Gateway, faults: &Faults) -> Gateway {
             None => default.listen,
         },
         admin: or(&raw.admin, default.admin),
+        admin_mode: or(&raw.admin_mode, default.admin_mode),
         token_file: or(&raw.token_file, default.token_file),
         state: or(&raw.state, default.state),
         state_wait: or(&raw.state_wait, default.state_wait),
@@ -133,7 +135,7 @@ fn listeners(raw: &raw::Gateway, gateway: &Gateway, faults: &Faults) {
             faults.error(&listener.place, message, "remove one of the two");
         }
     }
-    let Some(admin) = gateway.admin.filter(|_| !raw.admin_unknown) else { return };
+    let Some(admin) = gateway.admin_tcp().filter(|_| !raw.admin_unknown) else { return };
     let Some(listener) = gateway.listen.iter().find(|listener| overlap(**listener, admin)) else { return };
     // The fault stands at whatever the file says itself; defaults do not collide with each other.
     let typed_listener = typed.iter().find(|at| at.value == *listener).map(|at| &at.place);
@@ -170,7 +172,7 @@ fn token(raw: &raw::Gateway, gateway: &Gateway, faults: &Faults) {
     let memory = raw.state.as_ref().filter(|at| at.value == StatePlace::Memory);
     match (memory, &raw.token_file) {
         (Some(state), _)
-            if gateway.admin.is_some()
+            if gateway.admin_tcp().is_some()
                 && gateway.token_file.is_none()
                 && (!raw.has_token_file || raw.token_file.is_some()) =>
         {
@@ -187,6 +189,12 @@ fn token(raw: &raw::Gateway, gateway: &Gateway, faults: &Faults) {
             faults.warn(place, "is not read, because the admin API is off", "remove it");
         }
         _ => {}
+    }
+    if let Some(At { place, .. }) = &raw.admin_mode
+        && !matches!(gateway.admin, Some(AdminAddress::Unix(_)))
+        && !raw.admin_unknown
+    {
+        faults.warn(place, "is read only where the admin API listens at a unix socket", "remove it");
     }
 }
 

@@ -8,8 +8,8 @@ use super::model::worker::{
     Launch, Limits, Listen, Output, Restart, RollOnReload, Stop, StopSignal, Variables, WorkCheck, Worker,
 };
 use super::model::{
-    AccessLog, AccessLogFormat, AccessLogTarget, Balance, Ejection, Gateway, HashMethod, HealthCheck, HostRule,
-    IssuedCookie, Maintenance, Mode, OnLost, Plan, Protocol, ReadyCheck, Respond, SameSite, Secure, Service,
+    AccessLog, AccessLogFormat, AccessLogTarget, AdminAddress, Balance, Ejection, Gateway, HashMethod, HealthCheck,
+    HostRule, IssuedCookie, Maintenance, Mode, OnLost, Plan, Protocol, ReadyCheck, Respond, SameSite, Secure, Service,
     SessionRules, StatePlace, StateSync, StatusRange, WHOLE, Waiting,
 };
 use crate::ids::ServiceName;
@@ -37,7 +37,8 @@ pub fn gateway() -> Gateway {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Gateway {
         listen: vec![loopback(8080)],
-        admin: Some(loopback(9180)),
+        admin: Some(AdminAddress::Tcp(loopback(9180))),
+        admin_mode: 0o600,
         token_file: None,
         state: StatePlace::Directory(PathBuf::from("/var/lib/tidegate")),
         state_wait: Duration::from_millis(50),

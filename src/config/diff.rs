@@ -57,6 +57,7 @@ pub fn needs_restart(old: &Gateway, new: &Gateway) -> impl Iterator<Item = &'sta
         ("state_wait", old.state_wait != new.state_wait),
         ("state_sync", old.state_sync != new.state_sync),
         ("admin", old.admin != new.admin),
+        ("admin_mode", old.admin_mode != new.admin_mode),
         ("token_file", old.token_file != new.token_file),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key))
@@ -94,6 +95,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
     let Gateway {
         listen,
         admin,
+        admin_mode,
         token_file,
         state,
         state_wait,
@@ -122,6 +124,7 @@ fn gateway(changes: &mut Changes, old: &Gateway, new: &Gateway) {
         changes.add(format!("listener {come}: added"));
     }
     changes.compare("gateway.admin", admin, &new.admin, |admin| optional(admin, "off", ToString::to_string));
+    changes.compare("gateway.admin_mode", admin_mode, &new.admin_mode, |mode| format!("{mode:04o}"));
     changes.compare("gateway.token_file", token_file, &new.token_file, |file| {
         optional(file, "none", |file| file.display().to_string())
     });

@@ -2,6 +2,7 @@
 //!
 //! Behind the check no `Option` means "default": where one stands here, `None` means "off" or "no limit".
 
+mod admin;
 mod answers;
 mod balance;
 mod health;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use admin::AdminAddress;
 pub use answers::Respond;
 pub use balance::{Balance, HashMethod, Hashing, Intent, KeyPlace};
 pub use health::{Ejection, HealthCheck, StatusRange};
@@ -53,7 +55,9 @@ pub struct Gateway {
     /// Addresses on which clients are served.
     pub listen: Vec<SocketAddr>,
     /// Where the admin API listens; `None` when it is `"off"`.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminAddress>,
+    /// The mode of the file of the admin API's unix socket: who may write to it may ask. Read at the start only.
+    pub admin_mode: u32,
     /// The file that holds the admin token when `state` is `"memory"`.
     pub token_file: Option<PathBuf>,
     /// Where numbers, states and intents outlive the process.
@@ -298,6 +302,13 @@ pub struct Backend {
     /// Whether it is to take new sessions, its own only, or none.
     #[serde(default)]
     pub intent: Intent,
+}
+
+impl Gateway {
+    /// Where the admin API listens on TCP, if it does.
+    pub fn admin_tcp(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(AdminAddress::tcp)
+    }
 }
 
 /// Where a backend listens.

@@ -33,7 +33,8 @@ pub(super) use waiting::Waiting;
 pub(super) use worker::{Family, Limits, Listen, Way, Work, Worker};
 
 use super::model::{
-    AccessLogFormat, AccessLogTarget, Address, HostPattern, HostRule, Intent, Protocol, StatePlace, StateSync,
+    AccessLogFormat, AccessLogTarget, Address, AdminAddress, HostPattern, HostRule, Intent, Protocol, StatePlace,
+    StateSync,
 };
 use super::reader::{At, Node, Refusal, Table};
 use super::report::{Faults, Place, shown};
@@ -46,6 +47,7 @@ pub(super) const ROOT: &[&str] = &["include", "env_file", "gateway", "service"];
 const GATEWAY: &[&str] = &[
     "listen",
     "admin",
+    "admin_mode",
     "token_file",
     "state",
     "state_wait",
@@ -155,7 +157,8 @@ pub(super) struct File {
 #[derive(Default)]
 pub(super) struct Gateway {
     pub(super) listen: Option<At<Vec<At<SocketAddr>>>>,
-    pub(super) admin: Option<At<Option<SocketAddr>>>,
+    pub(super) admin: Option<At<Option<AdminAddress>>>,
+    pub(super) admin_mode: Option<At<u32>>,
     /// Whether `admin` is there but wrong, so that nobody knows what it was to be.
     pub(super) admin_unknown: bool,
     pub(super) token_file: Option<At<Option<PathBuf>>>,
@@ -277,6 +280,7 @@ fn gateway(mut table: Table<'_>) -> Gateway {
         listen: table.list("listen", 1, "[\"127.0.0.1:8080\"]", |node| node.text(&LISTEN)),
         admin_unknown: has_admin && admin.is_none(),
         admin,
+        admin_mode: table.text("admin_mode", &FILE_MODE),
         token_file: table.text_or("token_file", "none", &FILE),
         has_token_file,
         state: table.text("state", &STATE),

@@ -84,7 +84,7 @@ pub(super) fn own(file: &raw::File, gateway: &Gateway) -> Vec<SocketAddr> {
 
 /// No two of the gateway's addresses may cover the same: nobody could tell whom a connection is for.
 pub(super) fn addresses(file: &raw::File, gateway: &Gateway, faults: &Faults) {
-    let admin = gateway.admin.filter(|_| !file.gateway.admin_unknown);
+    let admin = gateway.admin_tcp().filter(|_| !file.gateway.admin_unknown);
     let all: Vec<_> = typed(file).collect();
     for (index, (at, service)) in all.iter().enumerate() {
         let address = at.value;
