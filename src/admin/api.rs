@@ -2,6 +2,10 @@
 //!
 //! Who reads them ignores keys that it does not know, so that a newer gateway can say more.
 
+mod orders;
+mod overview;
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,15 +13,24 @@ use std::time::SystemTime;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use orders::{
+    Cost, Denied, Done, Link, Login, Maintenance, Order, Problem, Reload, Reloaded, RetireOrder, ServiceOrder, Session,
+};
+pub use overview::{BackendCounts, GenerationOverview, Overview};
+pub use sessions::{
+    BackendSessions, Bucket, GenerationSessions, History, HistoryLine, SessionCounts, SessionFound, SessionId,
+};
 
 pub use crate::admin::token::{BadToken, Token};
 pub use crate::fleet::health::Health;
 use crate::fleet::lifecycle::Lifecycle;
 pub use crate::fleet::worker::WorkerState;
-use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
+use crate::ids::{BackendName, ServiceName};
 
 /// `GET /v1/status`: everything at one moment.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The process.
     pub gateway: Gateway,
@@ -26,21 +39,21 @@ pub struct Status {
 }
 
 /// `GET /v1/services`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Services {
     /// As in [`Status::services`].
     pub services: Vec<Service>,
 }
 
 /// `GET /v1/events`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// The last ones, oldest first.
     pub events: Vec<Event>,
 }
 
 /// The gateway's process.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Gateway {
     /// Of the program.
     pub version: String,
@@ -116,7 +129,7 @@ pub struct Gateway {
 }
 
 /// What a start found of the run before.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Recovered {
     /// Sessions that were open and still are.
     pub sessions: u64,
@@ -127,7 +140,7 @@ pub struct Recovered {
 }
 
 /// What the process is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Reading its file and its state; serves nobody yet.
@@ -158,7 +171,7 @@ impl fmt::Display for Phase {
 }
 
 /// What a service speaks with its clients.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// HTTP.
@@ -169,9 +182,10 @@ pub enum Mode {
 }
 
 /// One service; also `GET /v1/services/{name}`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// Its name.
+    #[schema(value_type = String)]
     pub name: ServiceName,
     /// Whether the file still has it; if not, it serves its bound sessions and nobody else.
     pub in_file: bool,
@@ -180,10 +194,14 @@ pub struct Service {
     pub mode: Mode,
     /// Its own addresses; none for `http`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub listen: Vec<SocketAddr>,
     /// The number of the generation that takes new sessions; absent while the first one is starting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<u64>,
+    /// Whether the gateway runs its backends: then it can be told to roll.
+    #[serde(default)]
+    pub has_workers: bool,
     /// Whether it turns new sessions away.
     #[serde(default)]
     pub maintenance: bool,
@@ -198,7 +216,7 @@ pub struct Service {
 }
 
 /// One generation.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Generation {
     /// Its number.
     pub number: u64,
@@ -232,9 +250,10 @@ pub struct Generation {
 }
 
 /// One backend.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Backend {
     /// Its name within the generation.
+    #[schema(value_type = String)]
     pub name: BackendName,
     /// Where it listens.
     pub address: String,
@@ -279,7 +298,7 @@ pub struct Backend {
 }
 
 /// A process that the gateway runs.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// Which of its generation's, from 0 on.
     pub instance: u32,
@@ -306,8 +325,15 @@ pub struct Worker {
     pub output: Vec<String>,
 }
 
+/// `GET /v1/services/{service}/generations/{generation}/backends/{backend}/output`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Output {
+    /// The last lines that the worker printed, oldest first.
+    pub lines: Vec<String>,
+}
+
 /// What the operator wants of a backend.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Intent {
     /// It takes sessions.
@@ -319,7 +345,7 @@ pub enum Intent {
 }
 
 /// Something that happened.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When, by the wall clock.
     pub at: Timestamp,
@@ -327,69 +353,16 @@ pub struct Event {
     pub kind: String,
     /// The service that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub service: Option<ServiceName>,
     /// The generation that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// Whether somebody should look at it.
+    #[serde(default)]
+    pub trouble: bool,
     /// A sentence for people.
     pub text: String,
-}
-
-/// What an operator asks for by `POST`; see [`Done`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// `/v1/services/{service}/roll`: bring up the next generation of a service whose workers the gateway runs, or try a
-    /// failed one again. A roll that is under way is waited for.
-    Roll(ServiceName),
-    /// `/v1/services/{service}/promote`: make the generation active that is ready beside the active one; or
-    /// `/v1/services/{service}/generations/{generation}/promote`: if it is this one.
-    Promote {
-        /// The service.
-        service: ServiceName,
-        /// The generation, where one is named.
-        generation: Option<GenerationNumber>,
-    },
-    /// `/v1/services/{service}/rollback`: make the youngest generation active again that is older than the active one; or
-    /// `/v1/services/{service}/generations/{generation}/rollback`: this one, older or younger.
-    Rollback {
-        /// The service.
-        service: ServiceName,
-        /// The generation, where one is named.
-        generation: Option<GenerationNumber>,
-    },
-    /// `/v1/services/{service}/generations/{generation}/detach`: give up a generation that is starting, or abort the ramp
-    /// of one that is ready.
-    Detach(GenerationId),
-}
-
-/// The answer to an [`Order`] that was granted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Done {
-    /// What has happened, in sentences; empty when it was so already.
-    pub changes: Vec<String>,
-}
-
-/// Why an [`Order`] was not granted; nothing has changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Denied {
-    /// There is no such service or generation.
-    Unknown(String),
-    /// It is not in a state that allows it.
-    NotNow(String),
-}
-
-/// An answer that is an error, by RFC 9457 (`application/problem+json`).
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Problem {
-    /// `about:blank`: the status says what kind of problem it is.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The status in words.
-    pub title: String,
-    /// The status.
-    pub status: u16,
-    /// What happened and what to do about it.
-    pub detail: String,
 }
 
 /// A moment in milliseconds, the form in which the API tells all moments.

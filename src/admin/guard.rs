@@ -3,45 +3,118 @@
 //! The token keeps strangers out. The checks of Host, Origin and Sec-Fetch-Site keep out pages of other sites that run
 //! in the operator's browser and reach the port by a rebound name or a forged request.
 
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::admin::api::Token;
+use crate::admin::api::{Link, Session, Token, moment};
+use crate::admin::page;
+use crate::admin::pass::{CODE_LIFE, Passes};
 use crate::admin::problem::{problem, unauthorized};
+use crate::clock;
 
-/// Bytes of a request's body. Nothing reads one; a client that announces more is told at once.
-const BODY: u64 = 64 * 1024;
+/// Bytes of a request's body. A client that announces more is told at once.
+pub(super) const BODY: u64 = 64 * 1024;
 
 /// Routes that loopback may ask without a token.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
+/// Where the page brings the code of its link.
+const LOGIN: &str = "/v1/login";
+
 /// The two ends of the connection on which a request came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) peer: SocketAddr,
-    pub(super) own: SocketAddr,
+pub(super) enum Ends {
+    /// On TCP anybody on the machine may have connected, and any page in a browser.
+    Tcp {
+        /// Theirs.
+        peer: SocketAddr,
+        /// The gateway's.
+        own: SocketAddr,
+    },
+    /// At a unix socket the file's mode has let them in. No browser connects there.
+    Unix {
+        /// As whom they run, by the word of the system.
+        uid: u32,
+    },
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ends::Tcp { peer, .. } => peer.fmt(f),
+            Ends::Unix { uid } => write!(f, "user {uid}"),
+        }
+    }
+}
+
+/// Who is let in: those with the token, and browsers that somebody with the token has let in.
+pub struct Guard {
+    token: Option<Token>,
+    passes: Passes,
+}
+
+impl Guard {
+    /// Lets in who has this token.
+    pub fn new(token: Token) -> Self {
+        let passes = Passes::new(token.reveal().as_bytes());
+        Self { token: Some(token), passes }
+    }
+
+    /// For a unix socket, where nobody is asked for one.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn without_token() -> io::Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        Ok(Self { token: None, passes: Passes::new(&key) })
+    }
+
+    /// A link that lets one browser in, once, within five minutes; `None` without random bytes.
+    pub fn link(&self) -> Option<Link> {
+        let now = clock::wall_seconds();
+        let code = self.passes.code(now)?;
+        Some(Link { path: format!("/#login={code}"), expires_at: at(now + CODE_LIFE) })
+    }
+
+    /// The token for the code of a link, which is used up by it.
+    pub(super) fn login(&self, code: &str) -> Option<Session> {
+        let (token, not_after) = self.passes.token(code, clock::wall_seconds())?;
+        Some(Session { token, expires_at: at(not_after) })
+    }
+
+    fn knows(&self, offered: &[u8]) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is(offered)) || self.passes.knows(offered, clock::wall_seconds())
+    }
+}
+
+fn at(seconds: u64) -> jiff::Timestamp {
+    moment(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Lets a request through or answers it, and has every answer say that it is not to be kept or guessed at.
-pub(super) async fn check(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(&request, &token) {
+pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let mut response = match refusal(&request, &guard) {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-fn refusal(request: &Request, token: &Token) -> Option<Response> {
+fn refusal(request: &Request, guard: &Guard) -> Option<Response> {
     let Some(&ends) = request.extensions().get::<Ends>() else {
         return Some(problem(StatusCode::INTERNAL_SERVER_ERROR, "The gateway lost track of this connection."));
     };
@@ -49,11 +122,6 @@ fn refusal(request: &Request, token: &Token) -> Option<Response> {
     let Some(host) = only(headers, &HOST).and_then(|host| host.parse::<Authority>().ok()) else {
         return Some(problem(StatusCode::BAD_REQUEST, "A request needs one Host field that names a host."));
     };
-    // The authority of an absolute target goes before the Host field (RFC 9112 section 3.2.2): both have to be ours.
-    if !is_ours(&host, ends.own) || request.uri().authority().is_some_and(|target| !is_ours(target, ends.own)) {
-        let detail = "This API answers to its own address and to loopback names with its own port only.";
-        return Some(problem(StatusCode::FORBIDDEN, detail));
-    }
     if is_cross_site(headers, &host) {
         return Some(problem(StatusCode::FORBIDDEN, "Pages of other sites may not use this API."));
     }
@@ -61,7 +129,16 @@ fn refusal(request: &Request, token: &Token) -> Option<Response> {
     if length.is_some_and(|length| length > BODY) {
         return Some(problem(StatusCode::PAYLOAD_TOO_LARGE, "A request's body may have 64 KiB."));
     }
-    if OPEN.contains(&request.uri().path()) && ends.peer.ip().to_canonical().is_loopback() {
+    let Ends::Tcp { peer, own } = ends else { return None };
+    // The authority of an absolute target goes before the Host field (RFC 9112 section 3.2.2): both have to be ours.
+    if !is_ours(&host, own) || request.uri().authority().is_some_and(|target| !is_ours(target, own)) {
+        let detail = "This API answers to its own address and to loopback names with its own port only.";
+        return Some(problem(StatusCode::FORBIDDEN, detail));
+    }
+    let (path, method) = (request.uri().path(), request.method());
+    let is_open = OPEN.contains(&path) && peer.ip().to_canonical().is_loopback();
+    let is_page = page::is_part(path) && matches!(*method, Method::GET | Method::HEAD);
+    if is_open || is_page || (path == LOGIN && method == Method::POST) {
         return None;
     }
     if !headers.contains_key(AUTHORIZATION) {
@@ -70,10 +147,12 @@ fn refusal(request: &Request, token: &Token) -> Option<Response> {
     }
     let offered = only(headers, &AUTHORIZATION).and_then(|value| value.split_once(' '));
     match offered {
-        Some((scheme, offered)) if scheme.eq_ignore_ascii_case("bearer") && token.is(offered.trim().as_bytes()) => None,
+        Some((scheme, offered)) if scheme.eq_ignore_ascii_case("bearer") && guard.knows(offered.trim().as_bytes()) => {
+            None
+        }
         _ => Some(unauthorized(
             "Bearer realm=\"tidegate\", error=\"invalid_token\"",
-            "This is not this gateway's token.",
+            "This is not this gateway's token, or it has expired.",
         )),
     }
 }

@@ -1,18 +1,31 @@
-//! The routes.
+//! The routes, and the description of the API that is made from them.
+
+mod changes;
+mod orders;
+mod sessions;
+mod shown;
+mod wanted;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::admin::api::{Denied, Done, Event, Events, Order, Services, Status, Token};
-use crate::admin::guard;
+use self::orders::Repeats;
+use crate::admin::api::{
+    Denied, Done, Event, Order, Problem, Reloaded, SessionCounts, SessionFound, SessionId, Status,
+};
+use crate::admin::guard::{self, Guard};
+use crate::admin::page;
 use crate::admin::problem::problem;
-use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+use crate::admin::watcher::Watched;
+use crate::ids::{BackendName, GenerationId, ServiceName};
 
 /// An answer that is on its way; `None` when the gateway is stopping and nobody is left to ask.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
@@ -27,22 +40,109 @@ pub trait Source: Send + Sync + 'static {
     fn ready(&self) -> bool;
     /// Does what an operator asks for.
     fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>>;
+    /// Reads the file again and applies it, or says what that would do.
+    ///
+    /// # Errors
+    /// The report on what is wrong with the file; nothing has changed.
+    fn reload(&self, dry_run: bool) -> Answer<'_, Result<Reloaded, String>>;
+    /// The last lines that the worker of a backend printed.
+    ///
+    /// # Errors
+    /// There is no such backend, or the gateway does not run it.
+    fn output(&self, generation: GenerationId, backend: BackendName) -> Answer<'_, Result<Vec<String>, Denied>>;
+    /// How many sessions of a service are where, and how old.
+    ///
+    /// # Errors
+    /// There is no such service.
+    fn sessions(&self, service: ServiceName) -> Answer<'_, Result<SessionCounts, Denied>>;
+    /// The open session of an id.
+    ///
+    /// # Errors
+    /// There is no such service, or no such session.
+    fn find(&self, service: ServiceName, id: SessionId) -> Answer<'_, Result<SessionFound, Denied>>;
+    /// Ends the open session of an id.
+    ///
+    /// # Errors
+    /// There is no such service, or no such session.
+    fn end(&self, service: ServiceName, id: SessionId) -> Answer<'_, Result<Done, Denied>>;
 }
 
-type Asked = State<Arc<dyn Source>>;
+/// What every route has at hand.
+#[derive(Clone)]
+pub(super) struct Desk {
+    source: Arc<dyn Source>,
+    guard: Arc<Guard>,
+    watched: Watched,
+    repeats: Arc<Repeats>,
+}
 
-pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
-    Router::new()
-        .route("/livez", get("alive\n"))
-        .route("/readyz", get(readyz))
-        .route("/v1/status", get(status))
-        .route("/v1/services", get(services))
-        .route("/v1/services/{name}", get(service))
-        .route("/v1/services/{name}/promote", post(promote))
-        .route("/v1/services/{name}/roll", post(roll))
-        .route("/v1/services/{name}/rollback", post(rollback))
-        .route("/v1/services/{name}/generations/{number}/{verb}", post(act))
-        .route("/v1/events", get(events))
+impl Desk {
+    pub(super) fn new(source: Arc<dyn Source>, guard: Arc<Guard>, watched: Watched) -> Self {
+        Self { source, guard, watched, repeats: Arc::default() }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate admin API",
+        description = "What an operator sees of a gateway, and what he asks of it.",
+        license(name = "MIT"),
+        contact()
+    ),
+    components(schemas(Problem)),
+    security(("token" = []))
+)]
+struct Description;
+
+/// The API's description in the form of OpenAPI 3.1.
+fn described() -> OpenApiRouter<Desk> {
+    let mut description = Description::openapi();
+    description.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "The token of the state directory's file admin-token, or the one that a one-time link gave.",
+    ));
+    if let Some(components) = &mut description.components {
+        components.add_security_scheme("token", SecurityScheme::Http(bearer.build()));
+    }
+    OpenApiRouter::with_openapi(description)
+        .routes(routes!(shown::livez))
+        .routes(routes!(shown::readyz))
+        .routes(routes!(shown::status))
+        .routes(routes!(shown::services))
+        .routes(routes!(shown::service))
+        .routes(routes!(shown::generation))
+        .routes(routes!(shown::backend))
+        .routes(routes!(shown::output))
+        .routes(routes!(shown::history))
+        .routes(routes!(shown::events))
+        .routes(routes!(changes::changes))
+        .routes(routes!(sessions::counts))
+        .routes(routes!(sessions::find))
+        .routes(routes!(sessions::end))
+        .routes(routes!(orders::roll))
+        .routes(routes!(orders::promote))
+        .routes(routes!(orders::rollback))
+        .routes(routes!(orders::maintenance))
+        .routes(routes!(orders::promote_generation))
+        .routes(routes!(orders::rollback_generation))
+        .routes(routes!(orders::detach))
+        .routes(routes!(orders::retire))
+        .routes(routes!(orders::up))
+        .routes(routes!(orders::drain))
+        .routes(routes!(orders::down))
+        .routes(routes!(orders::reload))
+        .routes(routes!(orders::link))
+        .routes(routes!(orders::login))
+}
+
+pub(super) fn router(desk: Desk) -> Router {
+    let guard = Arc::clone(&desk.guard);
+    let (router, description) = described().split_for_parts();
+    let description = Arc::new(description);
+    router
+        .route("/v1/openapi.json", axum::routing::get(async move || Json(description).into_response()))
+        .merge(page::router())
         .fallback(async || problem(StatusCode::NOT_FOUND, "There is nothing here; the API begins at /v1/status."))
         .method_not_allowed_fallback(async || {
             problem(
@@ -50,74 +150,27 @@ pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
                 "What is shown is read by GET, what changes something is done by POST.",
             )
         })
-        .layer(middleware::from_fn_with_state(token, guard::check))
-        .with_state(source)
-}
-
-async fn readyz(State(source): Asked) -> Response {
-    if source.ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
-}
-
-async fn status(State(source): Asked) -> Response {
-    source.status().await.map_or_else(stopping, |status| Json(status).into_response())
-}
-
-async fn services(State(source): Asked) -> Response {
-    let services = |status: Status| Json(Services { services: status.services }).into_response();
-    source.status().await.map_or_else(stopping, services)
-}
-
-async fn service(State(source): Asked, Path(name): Path<String>) -> Response {
-    let Some(status) = source.status().await else { return stopping() };
-    match status.services.into_iter().find(|service| service.name.as_str() == name) {
-        Some(service) => Json(service).into_response(),
-        None => problem(StatusCode::NOT_FOUND, "There is no service of this name; /v1/services lists them."),
-    }
-}
-
-async fn events(State(source): Asked) -> Response {
-    source.events().await.map_or_else(stopping, |events| Json(Events { events }).into_response())
-}
-
-async fn promote(State(source): Asked, Path(name): Path<String>) -> Response {
-    order(&*source, Order::Promote { service: ServiceName::new(&name), generation: None }).await
-}
-
-async fn roll(State(source): Asked, Path(name): Path<String>) -> Response {
-    order(&*source, Order::Roll(ServiceName::new(&name))).await
-}
-
-async fn rollback(State(source): Asked, Path(name): Path<String>) -> Response {
-    order(&*source, Order::Rollback { service: ServiceName::new(&name), generation: None }).await
-}
-
-async fn act(State(source): Asked, Path((name, number, verb)): Path<(String, String, String)>) -> Response {
-    let (service, number) = (ServiceName::new(&name), number.parse().map(GenerationNumber));
-    let wanted = match (number, verb.as_str()) {
-        (Ok(number), "promote") => Order::Promote { service, generation: Some(number) },
-        (Ok(number), "rollback") => Order::Rollback { service, generation: Some(number) },
-        (Ok(number), "detach") => Order::Detach(GenerationId { service, number }),
-        _ => {
-            let why = "A generation is a number, and can be asked to promote, rollback or detach.";
-            return problem(StatusCode::NOT_FOUND, why);
-        }
-    };
-    order(&*source, wanted).await
-}
-
-async fn order(source: &dyn Source, order: Order) -> Response {
-    match source.order(order).await {
-        Some(Ok(done)) => Json(done).into_response(),
-        Some(Err(Denied::Unknown(why))) => problem(StatusCode::NOT_FOUND, &why),
-        Some(Err(Denied::NotNow(why))) => problem(StatusCode::CONFLICT, &why),
-        None => stopping(),
-    }
+        .layer(middleware::from_fn_with_state(guard, guard::check))
+        .with_state(desk)
 }
 
 fn stopping() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "The gateway is stopping.")
+}
+
+/// Answers what was granted, or why it was not.
+fn granted<T: serde::Serialize>(answer: Option<Result<T, Denied>>) -> Response {
+    match answer {
+        Some(Ok(done)) => Json(done).into_response(),
+        Some(Err(denied)) => refused(denied),
+        None => stopping(),
+    }
+}
+
+fn refused(denied: Denied) -> Response {
+    match denied {
+        Denied::Unknown(why) => problem(StatusCode::NOT_FOUND, &why),
+        Denied::NotNow(why) => problem(StatusCode::CONFLICT, &why),
+        Denied::Costs(why, cost) => crate::admin::problem::costly(&why, cost),
+    }
 }

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod doors;
+mod front_desk;
 pub mod init;
 mod keys;
 mod notify;
@@ -21,17 +22,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::admin;
-use crate::admin::api::{BadToken, Phase, Token};
+use crate::admin::api::{BadToken, Phase};
 use crate::config::model::{Gateway, StatePlace};
 use crate::config::{self, Selection, report::Report};
 use crate::control::{Control, Crew, Handle, Loaded, Parts, ReloadError, StartError};
 use crate::daemon::bindings::{Opened, TableSessions};
 use crate::daemon::doors::Doors;
+use crate::daemon::front_desk::FrontDesk;
 use crate::daemon::notify::Systemd;
 use crate::daemon::serving::Serving;
 use crate::daemon::source::StatusSource;
@@ -70,7 +71,7 @@ pub enum RunError {
     #[error("cannot listen on {address} for the admin API: {source}; free it or change gateway.admin")]
     Admin {
         /// The address.
-        address: std::net::SocketAddr,
+        address: String,
         /// What the system said.
         source: io::Error,
     },
@@ -303,16 +304,17 @@ impl House {
         phase: watch::Receiver<Phase>,
         stop: impl Future<Output = ()> + 'static,
     ) -> Result<Option<tokio::task::JoinHandle<()>>, RunError> {
-        let Some(address) = self.gateway.admin else { return Ok(None) };
-        let token = Token::new(&self.store.admin_token()?)?;
-        let listener = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
+        let Some(desk) = FrontDesk::open(&self.gateway, &*self.store).await? else { return Ok(None) };
         let connections = Arc::clone(self.serving.connections());
         let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
         let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
         let shared = Arc::clone(&self.shared);
         let source = StatusSource::new(self.handle.clone(), phase, connections, shared, durability);
-        tracing::info!(%address, "the admin API listens");
-        Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
+        let FrontDesk { door, guard, file } = desk;
+        Ok(Some(tokio::task::spawn_local(async move {
+            admin::serve(door, Arc::new(source), guard, stop).await;
+            drop(file);
+        })))
     }
 }
 

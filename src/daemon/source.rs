@@ -1,20 +1,26 @@
 //! What the admin API shows, gathered from those who know it.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::admin::api::{self, Denied, Done, Event, Order, Phase};
+use self::sessions::Counted;
+use crate::admin::api::{
+    self, Denied, Done, Event, Order, Phase, Reloaded, ServiceOrder, SessionCounts, SessionFound, SessionId,
+};
 use crate::admin::{Answer, Source};
 use crate::clock;
-use crate::control::{Denial, Handle, Status};
+use crate::control::{Denial, Handle, ReloadError, ReloadSummary, Status};
 use crate::daemon::serving::Connections;
-use crate::fleet::event::Refusal;
+use crate::fleet::event::{Cost, FleetEvent, IntentOrder, Refusal};
 use crate::fleet::intent::Intent;
 use crate::fleet::lifecycle::Lifecycle;
 use crate::fleet::roster::{BackendStatus, GenerationStatus, PastStatus, ServiceStatus, WorkerStatus};
+use crate::ids::{BackendName, GenerationId, ServiceName};
 use crate::proxy::thread::Shared;
 use crate::record::event::EventRecord;
 use crate::session::table::Closing;
@@ -47,6 +53,7 @@ pub(super) struct StatusSource {
     shared: Arc<Shared>,
     durability: Durability,
     began: u64,
+    counted: Arc<Counted>,
 }
 
 impl StatusSource {
@@ -58,7 +65,15 @@ impl StatusSource {
         shared: Arc<Shared>,
         durability: Durability,
     ) -> Self {
-        Self { handle, phase, connections, shared, durability, began: clock::monotonic_nanos() }
+        Self {
+            handle,
+            phase,
+            connections,
+            shared,
+            durability,
+            began: clock::monotonic_nanos(),
+            counted: Arc::default(),
+        }
     }
 
     fn gather(&self, status: Status) -> api::Status {
@@ -118,18 +133,60 @@ impl Source for StatusSource {
 
     fn order(&self, order: Order) -> Answer<'_, Result<Done, Denied>> {
         Box::pin(async move {
+            let handle = &self.handle;
             let told = match order {
-                Order::Roll(service) => self.handle.roll(service).await,
-                Order::Promote { service, generation } => self.handle.promote(service, generation).await,
-                Order::Rollback { service, generation } => self.handle.rollback(service, generation).await,
-                Order::Detach(generation) => self.handle.detach(generation).await,
+                Order::Service(service, ServiceOrder::Roll) => handle.roll(service).await,
+                Order::Service(service, ServiceOrder::Promote) => handle.promote(service, None).await,
+                Order::Service(service, ServiceOrder::Rollback) => handle.rollback(service, None).await,
+                Order::Service(service, ServiceOrder::Maintenance(on)) => handle.maintain(service, on).await,
+                Order::Promote(GenerationId { service, number }) => handle.promote(service, Some(number)).await,
+                Order::Rollback(GenerationId { service, number }) => handle.rollback(service, Some(number)).await,
+                Order::Detach(generation) => handle.detach(generation).await,
+                Order::Retire { generation, now } => handle.retire(generation, now).await,
+                Order::Intend { generation, backend, intent, now } => {
+                    handle.intend(IntentOrder { generation, backend, intent: intent.into(), now }).await
+                }
             };
             match told {
-                Ok(told) => Some(Ok(Done { changes: told.iter().map(ToString::to_string).collect() })),
+                Ok(told) => {
+                    let generation = told.iter().find_map(FleetEvent::generation).map(|id| id.number.0);
+                    Some(Ok(Done { changes: told.iter().map(ToString::to_string).collect(), generation }))
+                }
                 Err(Denial::Refused(refusal)) => Some(Err(denied(&refusal))),
                 Err(Denial::Stopped(_)) => None,
             }
         })
+    }
+
+    fn reload(&self, dry_run: bool) -> Answer<'_, Result<Reloaded, String>> {
+        Box::pin(async move {
+            let told = if dry_run { self.handle.preview().await } else { self.handle.reload().await };
+            match told {
+                Ok(ReloadSummary { changes, notes }) => Some(Ok(Reloaded { changes, notes })),
+                Err(ReloadError::Rejected(report)) => Some(Err(report)),
+                Err(ReloadError::Stopped(_)) => None,
+            }
+        })
+    }
+
+    fn output(&self, generation: GenerationId, backend: BackendName) -> Answer<'_, Result<Vec<String>, Denied>> {
+        Box::pin(async move {
+            let lines = self.handle.output(generation.clone(), backend.clone()).await.ok()?;
+            let none = || Denied::Unknown(format!("The gateway runs no worker {backend} of {generation}."));
+            Some(lines.ok_or_else(none))
+        })
+    }
+
+    fn sessions(&self, service: ServiceName) -> Answer<'_, Result<SessionCounts, Denied>> {
+        Box::pin(self.count_sessions(service))
+    }
+
+    fn find(&self, service: ServiceName, id: SessionId) -> Answer<'_, Result<SessionFound, Denied>> {
+        Box::pin(async move { Some(self.find_session(&service, &id)) })
+    }
+
+    fn end(&self, service: ServiceName, id: SessionId) -> Answer<'_, Result<Done, Denied>> {
+        Box::pin(async move { Some(self.end_session(&service, &id)) })
     }
 
     fn ready(&self) -> bool {
@@ -137,10 +194,42 @@ impl Source for StatusSource {
     }
 }
 
+impl From<Intent> for api::Intent {
+    fn from(intent: Intent) -> Self {
+        match intent {
+            Intent::Up => Self::Up,
+            Intent::Drain => Self::Drain,
+            Intent::Down => Self::Down,
+        }
+    }
+}
+
+impl From<api::Intent> for Intent {
+    fn from(intent: api::Intent) -> Self {
+        match intent {
+            api::Intent::Up => Self::Up,
+            api::Intent::Drain => Self::Drain,
+            api::Intent::Down => Self::Down,
+        }
+    }
+}
+
 fn denied(refusal: &Refusal) -> Denied {
     match refusal {
-        Refusal::NoService(_) | Refusal::NoGeneration(_) => Denied::Unknown(refusal.to_string()),
+        Refusal::NoService(_) | Refusal::NoGeneration(_) | Refusal::NoBackend(..) => {
+            Denied::Unknown(refusal.to_string())
+        }
         Refusal::NotNow(_) => Denied::NotNow(refusal.to_string()),
+        Refusal::Costs { text, cost: Cost { sessions, unconfirmed, requests, tunnels, work } } => {
+            let cost = api::Cost {
+                sessions: *sessions,
+                unconfirmed: *unconfirmed,
+                requests: *requests,
+                tunnels: *tunnels,
+                work: *work,
+            };
+            Denied::Costs(text.clone(), cost)
+        }
     }
 }
 
@@ -159,6 +248,7 @@ fn service(status: ServiceStatus, now: jiff::Timestamp) -> api::Service {
         in_file: status.in_file,
         mode: if status.mode.is_http() { api::Mode::Http } else { api::Mode::Tcp },
         listen: status.mode.listen().to_vec(),
+        has_workers: status.has_workers,
         maintenance: status.maintenance,
         waiting: status.waiting,
         waited_in_vain: status.waited_in_vain,
@@ -212,11 +302,7 @@ fn backend(status: BackendStatus) -> api::Backend {
     api::Backend {
         name: status.name,
         address: status.address,
-        intent: match status.intent {
-            Intent::Up => api::Intent::Up,
-            Intent::Drain => api::Intent::Drain,
-            Intent::Down => api::Intent::Down,
-        },
+        intent: status.intent.into(),
         ready: status.ready,
         health: status.health,
         health_since: status.health_since,
@@ -253,6 +339,7 @@ fn event(entry: EventRecord) -> Event {
         kind: entry.kind,
         service: entry.service,
         generation: entry.generation.map(|number| number.0),
+        trouble: entry.trouble,
         text: entry.text,
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn status() -> Status {
         in_file: true,
         mode: super::Mode::Http,
         listen: Vec::new(),
+        has_workers: false,
         maintenance: false,
         waiting: 0,
         waited_in_vain: 0,
