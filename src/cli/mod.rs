@@ -6,12 +6,19 @@
 //! Invariants: standard output carries answers only; colours on a terminal only and never with `NO_COLOR`; the admin token is never printed.
 
 mod arguments;
+mod check;
 mod client;
+mod events;
 mod force;
+mod gateway;
 mod order;
+mod page;
+mod sessions;
 mod state;
 mod status;
 mod table;
+mod top;
+mod wait;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -19,12 +26,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use arguments::{
-    Command, ConfigArguments, DetachArguments, ForceArguments, Named, PromoteArguments, RollArguments,
-    RollbackArguments, StateArguments, StateCommand, StatusArguments, parse,
+    BackendArguments, BackendCommand, CheckArguments, Command, ConfigArguments, DetachArguments, DownArguments,
+    EventsArguments, ForceArguments, GatewayArguments, MaintenanceArguments, Named, PromoteArguments, ReloadArguments,
+    RetireArguments, RollArguments, RollbackArguments, SessionVerb, SessionsArguments, StateArguments, StateCommand,
+    Switch, Until, WaitArguments, parse,
 };
 
 use crate::config::report::Report;
-use crate::config::{self, Loaded, Origin, Profile, Selection};
+use crate::config::{Profile, Selection};
 
 /// Where the file is looked for unless `--config` names it, in this order.
 const CONFIG_PLACES: [&str; 2] = ["/etc/tidegate/tidegate.toml", "config/tidegate.toml"];
@@ -40,6 +49,8 @@ pub enum Exit {
     Usage = 2,
     /// The gateway cannot be reached.
     Unreachable = 3,
+    /// What was waited for did not come in time.
+    TimedOut = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -85,13 +96,24 @@ pub struct Verbs {
 pub fn execute(command: Command, verbs: Verbs) -> Exit {
     let outcome = match command {
         Command::Run(config) => selection(config).and_then(|selection| (verbs.run)(&selection)),
-        Command::Check(config) => selection(config).and_then(|selection| check(&selection)),
+        Command::Check(arguments) => check::check(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Roll(arguments) => order::roll(arguments),
         Command::Promote(arguments) => order::promote(arguments),
         Command::Rollback(arguments) => order::rollback(arguments),
         Command::Detach(arguments) => order::detach(arguments),
+        Command::Retire(arguments) => order::retire(arguments),
+        Command::Wait(arguments) => wait::wait(arguments),
+        Command::Backend { command } => order::backend(command),
+        Command::Sessions(arguments) => sessions::sessions(arguments),
+        Command::Maintenance(arguments) => order::maintenance(arguments),
+        Command::Events(arguments) => events::events(arguments),
+        Command::Top(arguments) => top::top(arguments),
+        Command::Reload(arguments) => order::reload(arguments),
+        Command::Open(arguments) => page::open(arguments),
         Command::Force(arguments) => force::force(arguments),
+        Command::Completions { shell } => print(&arguments::completions(shell)),
+        Command::Man => print(&arguments::manual()),
         Command::State { command } => state::state(command),
         Command::DemoApp { port, generation, address } => (verbs.demo)(SocketAddr::new(address, port), generation),
         Command::LaunchWorker => (verbs.launch)(),
@@ -104,53 +126,6 @@ pub fn execute(command: Command, verbs: Verbs) -> Exit {
             failure.exit
         }
     }
-}
-
-fn check(selection: &Selection) -> Result<(), Failure> {
-    let loaded = config::load(selection).map_err(|report| Failure::report(&report))?;
-    if !loaded.warnings.is_empty() {
-        _ = writeln!(io::stderr(), "{}", loaded.warnings.render(wants_colours(&io::stderr())));
-    }
-    print(&format!("{}\n", summary(&loaded)))
-}
-
-fn summary(loaded: &Loaded) -> String {
-    let addresses: Vec<String> = loaded.model.gateway.listen.iter().map(SocketAddr::to_string).collect();
-    let names: Vec<&str> = loaded.model.services.iter().map(|service| service.name.as_str()).collect();
-    let services = match names.as_slice() {
-        [] => "no service".to_owned(),
-        [one] => format!("the service {one}"),
-        several => format!("{} services ({})", several.len(), several.join(", ")),
-    };
-    let warnings = match loaded.warnings.faults().len() {
-        0 => String::new(),
-        1 => ", 1 warning".to_owned(),
-        count => format!(", {count} warnings"),
-    };
-    let reading = &loaded.reading;
-    let mut summary = format!("{}: OK, {services} on {}{warnings}", reading.file, addresses.join(", "));
-    let mut line = |what: &str, names: &[String]| {
-        if !names.is_empty() {
-            summary.push_str(&format!("\n  {what}: {}", names.join(", ")));
-        }
-    };
-    line("included", &reading.included);
-    line("laid over", reading.overlay.as_slice());
-    line("variables from", &reading.variables_files);
-    let environment: Vec<String> = reading
-        .variables
-        .iter()
-        .filter_map(|(name, origin)| match origin {
-            Origin::Environment { over: None } => Some(name.clone()),
-            Origin::Environment { over: Some(place) } => Some(format!("{name} (which goes before {place})")),
-            Origin::File(_) | Origin::Default => None,
-        })
-        .collect();
-    line("from the environment of this command", &environment);
-    if !environment.is_empty() {
-        summary.push_str("\n  a running gateway has the environment of its start; what is to change by SIGHUP belongs into an `env_file`");
-    }
-    summary
 }
 
 /// The file and the profile that are meant.
@@ -179,12 +154,16 @@ fn place(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 /// Writes an answer. A reader that left early (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
+    go_on_printing(text).map(|_| ())
+}
+
+/// The same; false when the reader has left, for those who would go on.
+fn go_on_printing(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("the answer could not be written: {error}")))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("the answer could not be written: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 

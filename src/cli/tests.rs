@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser};
 
 use super::arguments::Program;
 use super::*;
+use crate::config;
 
 /// Verbs that tell what they were called with.
 const VERBS: Verbs = Verbs {
@@ -29,12 +30,15 @@ fn every_verb_is_understood() {
     );
     assert!(matches!(
         parsed("tidegate check --config x.toml --profile dev"),
-        Ok(Command::Check(ConfigArguments { config: Some(_), profile: Some(_) }))
+        Ok(Command::Check(CheckArguments {
+            diff: false,
+            gateway: GatewayArguments { config: ConfigArguments { config: Some(_), profile: Some(_) }, .. }
+        }))
     ));
     let status = parsed("tidegate status --json --admin 127.0.0.1:9180 --token-file t");
     assert!(matches!(
         status,
-        Ok(Command::Status(StatusArguments { json: true, config: ConfigArguments { config: None, .. }, .. }))
+        Ok(Command::Status(GatewayArguments { json: true, config: ConfigArguments { config: None, .. }, .. }))
     ));
     for (text, json, path) in [("inspect --json --state s", true, Some("s")), ("verify -c a.toml", false, None)] {
         let Ok(Command::State { command: StateCommand::Inspect(found) | StateCommand::Verify(found) }) =
@@ -102,14 +106,18 @@ fn verbs_end_with_their_own_code() {
     let place = tempfile::TempDir::new().unwrap();
     let file = place.path().join("a.toml");
     let config = || ConfigArguments { config: Some(file.clone()), profile: None };
+    let check = || {
+        let gateway = GatewayArguments { json: false, config: config(), admin: None, token_file: None };
+        Command::Check(CheckArguments { diff: false, gateway })
+    };
     assert_eq!(execute(Command::Run(config()), VERBS), Exit::Failed, "`run` reads its file itself");
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     assert_eq!(execute(Command::DemoApp { port: 1, generation: 2, address }, VERBS), Exit::Unreachable);
-    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Usage, "there is no file");
+    assert_eq!(execute(check(), VERBS), Exit::Usage, "there is no file");
     std::fs::write(&file, "[gateway]\nlisten = 7\n").unwrap();
-    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Usage);
+    assert_eq!(execute(check(), VERBS), Exit::Usage);
     std::fs::write(&file, "[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n").unwrap();
-    assert_eq!(execute(Command::Check(config()), VERBS), Exit::Done);
+    assert_eq!(execute(check(), VERBS), Exit::Done);
 }
 
 #[test]
@@ -119,9 +127,9 @@ fn the_summary_says_what_was_checked() {
     let one = service("app", "session = { header = \"X-Id\" }\n");
     let two = service("shop", "path = \"/shop\"\nsession = { cookie = \"SID\" }\n");
     let loaded = config::parse("a.toml", &one).unwrap();
-    assert_eq!(summary(&loaded), "a.toml: OK, the service app on 127.0.0.1:8080");
+    assert_eq!(check::summary(&loaded), "a.toml: OK, the service app on 127.0.0.1:8080");
     let loaded = config::parse("a.toml", &(one + &two)).unwrap();
     assert_eq!(loaded.warnings.faults().len(), 1, "a cookie without an end rule");
     let expected = "a.toml: OK, 2 services (app, shop) on 127.0.0.1:8080, 1 warning";
-    assert_eq!(summary(&loaded), expected);
+    assert_eq!(check::summary(&loaded), expected);
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::admin::{self, Source, api};
+use crate::admin::api::Status;
+use crate::admin::fixed::Fixed;
+use crate::admin::{self, Door, Guard, api};
 use crate::cli::ConfigArguments;
+use crate::cli::status::status;
 use crate::config::defaults;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -14,8 +17,8 @@ fn file(path: PathBuf) -> ConfigArguments {
     ConfigArguments { config: Some(path), profile: None }
 }
 
-fn arguments(admin: Option<&str>, token_file: Option<&Path>) -> StatusArguments {
-    StatusArguments {
+fn arguments(admin: Option<&str>, token_file: Option<&Path>) -> GatewayArguments {
+    GatewayArguments {
         json: false,
         config: file("/no/such/file.toml".into()),
         admin: admin.map(str::to_owned),
@@ -29,9 +32,9 @@ fn what_is_typed_goes_before_the_environment_and_the_file() {
     let file = place.path().join("token");
     std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
     let (address, token) = target(arguments(Some("h:1"), Some(&file)), Some("x".repeat(16))).unwrap();
-    assert_eq!((address.as_str(), token.reveal()), ("h:1", TOKEN));
+    assert_eq!((address.as_str(), token.unwrap().reveal()), ("h:1", TOKEN));
     let (_, token) = target(arguments(Some("h:1"), None), Some(TOKEN.to_owned())).unwrap();
-    assert_eq!(token.reveal(), TOKEN);
+    assert_eq!(token.unwrap().reveal(), TOKEN);
     let failure = target(arguments(Some("h:1"), None), None).unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
     assert!(failure.message.contains("/no/such/file.toml"), "the token is looked for through the file");
@@ -47,15 +50,15 @@ fn the_file_leads_to_both() {
         "[gateway]\nadmin = \"127.0.0.1:9190\"\nstate = {state:?}\n[[service]]\nname = \"app\"\nbackends = [\"127.0.0.1:1\"]\n"
     );
     std::fs::write(&file, text).unwrap();
-    let typed = StatusArguments { config: self::file(file), ..arguments(None, None) };
+    let typed = GatewayArguments { config: self::file(file), ..arguments(None, None) };
     let (address, token) = target(typed, None).unwrap();
-    assert_eq!((address.as_str(), token.reveal()), ("127.0.0.1:9190", TOKEN));
+    assert_eq!((address.as_str(), token.unwrap().reveal()), ("127.0.0.1:9190", TOKEN));
 }
 
 #[test]
 fn the_file_names_address_and_token() {
-    let gateway = |admin: Option<&str>, state| Gateway {
-        admin: admin.map(|admin| admin.parse().unwrap()),
+    let gateway = |admin: Option<&str>, state| GatewayConfig {
+        admin: admin.map(|admin| AdminAddress::Tcp(admin.parse().unwrap())),
         state,
         ..defaults::gateway()
     };
@@ -91,21 +94,10 @@ fn errors_say_what_to_do() {
     }
 }
 
-struct Fixed;
-
-impl Source for Fixed {
-    fn status(&self) -> crate::admin::Answer<'_, Status> {
-        Box::pin(async { Some(api::sample::status()) })
-    }
-    fn events(&self) -> crate::admin::Answer<'_, Vec<api::Event>> {
-        Box::pin(async { Some(Vec::new()) })
-    }
-    fn order(&self, _: api::Order) -> admin::Answer<'_, Result<api::Done, api::Denied>> {
-        Box::pin(async { None })
-    }
-    fn ready(&self) -> bool {
-        true
-    }
+#[test]
+fn a_unix_socket_needs_no_token() {
+    let (address, token) = target(arguments(Some("unix:/run/tidegate.sock"), None), None).unwrap();
+    assert_eq!((address.as_str(), token.is_none()), ("unix:/run/tidegate.sock", true));
 }
 
 #[test]
@@ -115,14 +107,15 @@ fn it_asks_a_real_gateway() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let token = Token::new(TOKEN).unwrap();
-        tokio::spawn(admin::serve(listener, Arc::new(Fixed), token.clone(), std::future::pending()));
+        let (door, guard) = (Door::Tcp(listener), Guard::new(token.clone()));
+        tokio::spawn(admin::serve(door, Arc::new(Fixed { ready: true }), guard, std::future::pending()));
+        let call = Call::get("/v1/status");
         let by_name = format!("localhost:{}", address.port());
         for address in [&address.to_string(), &by_name] {
-            let answer = client::ask(Method::GET, address, &token, "/v1/status").await.unwrap();
+            let answer = client::ask(address, Some(&token), &call).await.unwrap();
             assert_eq!(serde_json::from_slice::<Status>(&answer).unwrap(), api::sample::status());
         }
-        let failure =
-            client::ask(Method::GET, &by_name, &Token::new(&"x".repeat(32)).unwrap(), "/v1/status").await.unwrap_err();
+        let failure = client::ask(&by_name, Some(&Token::new(&"x".repeat(32)).unwrap()), &call).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.message.contains("401") && failure.message.contains("not this gateway's token"));
     });

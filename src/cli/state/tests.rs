@@ -20,6 +20,7 @@ fn generation(number: u64, state: StateRecord) -> GenerationRecord {
         weight: 1,
         drain: false,
         status: None,
+        filed: None,
         ready: true,
         worker: None,
     };
@@ -46,6 +47,7 @@ fn record() -> FleetRecord {
         idle_timeout_ms: 0,
         on_retired: None,
         rules: None,
+        maintenance: None,
         worker: None,
         queued: false,
         generations: vec![generation(7, StateRecord::Detached), generation(8, StateRecord::Active)],
