@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -24,7 +24,8 @@ pub(crate) struct Gateway {
     pub(crate) file: File,
     /// The first listener.
     pub(crate) address: SocketAddr,
-    admin: SocketAddr,
+    /// The admin API's address, where it is one of TCP.
+    pub(crate) admin: SocketAddr,
 }
 
 /// The executable under test. `TIDEGATE_BIN` names another build of it.
@@ -99,7 +100,10 @@ impl Gateway {
             .stderr(append(folder.path(), "stderr"))
             .spawn()
             .expect("the executable starts");
-        let (address, admin) = (address(file.get("listen")), address(file.get("admin")));
+        // At a unix socket it is asked by the command line and by curl alone.
+        let is_socket = file.get("admin").contains("unix:");
+        let admin = if is_socket { (Ipv4Addr::UNSPECIFIED, 0).into() } else { address(file.get("admin")) };
+        let address = address(file.get("listen"));
         Self { child, folder, file, address, admin }
     }
 
