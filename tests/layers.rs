@@ -380,7 +380,7 @@ fn the_gateway_is_found_while_other_files_wait_to_be_mended() {
         let files = "\n=== bad.toml\n[[service\nname\n=== x.env\nPORT_OF_TEST=9999\nbad line\n=== tidegate.dev.toml\n[gateway]\nadmin = \"127.0.0.1:7\"\n";
         Place::of(&(text + files))
     };
-    let found = |place: Place| load_gateway(&place.selection()).map(|gateway| gateway.admin.unwrap().port());
+    let found = |place: Place| load_gateway(&place.selection()).map(|gateway| gateway.admin_tcp().unwrap().port());
     assert_eq!(found(with("admin = \"127.0.0.1:8\"", "thread = 1")), Ok(8));
     assert_eq!(found(with("admin = \"127.0.0.1:${PORT_OF_TEST}\"", "log = \"${UNSET_IN_TEST}\"")), Ok(9999));
     assert_eq!(
