@@ -20,7 +20,7 @@ use crate::admin::problem::{problem, unauthorized};
 const BODY: u64 = 64 * 1024;
 
 /// Routes that loopback may ask without a token.
-const OPEN: [&str; 2] = ["/livez", "/readyz"];
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// The two ends of the connection on which a request came.
 #[derive(Clone, Copy, Debug)]

@@ -8,11 +8,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 
 use crate::admin::api::{Denied, Done, Event, Events, Order, Services, Status, Token};
 use crate::admin::guard;
 use crate::admin::problem::problem;
 use crate::ids::{GenerationId, GenerationNumber, ServiceName};
+use crate::metrics;
 
 /// An answer that is on its way; `None` when the gateway is stopping and nobody is left to ask.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
@@ -21,6 +23,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 pub trait Source: Send + Sync + 'static {
     /// Everything at this moment.
     fn status(&self) -> Answer<'_, Status>;
+    /// The page for Prometheus.
+    fn metrics(&self) -> Answer<'_, String>;
     /// The last events, oldest first.
     fn events(&self) -> Answer<'_, Vec<Event>>;
     /// Whether clients may be sent here: it serves, and is not about to stop.
@@ -35,6 +39,7 @@ pub(super) fn router(source: Arc<dyn Source>, token: Arc<Token>) -> Router {
     Router::new()
         .route("/livez", get("alive\n"))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
@@ -60,6 +65,10 @@ async fn readyz(State(source): Asked) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
     }
+}
+
+async fn metrics(State(source): Asked) -> Response {
+    source.metrics().await.map_or_else(stopping, |page| ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response())
 }
 
 async fn status(State(source): Asked) -> Response {

@@ -10,6 +10,7 @@ mod doors;
 pub mod init;
 mod keys;
 mod notify;
+mod scrape;
 pub mod serving;
 mod source;
 
@@ -33,6 +34,7 @@ use crate::control::{Control, Crew, Handle, Loaded, Parts, ReloadError, StartErr
 use crate::daemon::bindings::{Opened, TableSessions};
 use crate::daemon::doors::Doors;
 use crate::daemon::notify::Systemd;
+use crate::daemon::scrape::Scrape;
 use crate::daemon::serving::Serving;
 use crate::daemon::source::StatusSource;
 use crate::demo;
@@ -163,7 +165,16 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
     for (kind, trouble, text) in sessions.notes() {
         control.note(kind, trouble, text);
     }
-    let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions), hurry };
+    let house = House {
+        scrape: Scrape::new(Arc::clone(&shared), Arc::clone(&access_log)),
+        gateway,
+        shared,
+        serving,
+        store,
+        handle,
+        sessions: Arc::clone(&sessions),
+        hurry,
+    };
     let lived = runtime.block_on(house.live(control, || doors.commit_change(change)));
     runtime.shutdown_background();
     lived?;
@@ -237,6 +248,7 @@ struct House {
     store: Arc<dyn Store>,
     handle: Handle,
     sessions: Arc<TableSessions>,
+    scrape: Scrape,
     /// Tells the end not to wait for workers.
     hurry: Arc<Notify>,
 }
@@ -310,7 +322,8 @@ impl House {
         let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
         let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
         let shared = Arc::clone(&self.shared);
-        let source = StatusSource::new(self.handle.clone(), phase, connections, shared, durability);
+        let source =
+            StatusSource::new(self.handle.clone(), phase, connections, shared, durability, self.scrape.clone());
         tracing::info!(%address, "the admin API listens");
         Ok(Some(tokio::task::spawn_local(admin::serve(listener, Arc::new(source), token, stop))))
     }

@@ -10,6 +10,7 @@ use crate::admin::api::{self, Denied, Done, Event, Order, Phase};
 use crate::admin::{Answer, Source};
 use crate::clock;
 use crate::control::{Denial, Handle, Status};
+use crate::daemon::scrape::Scrape;
 use crate::daemon::serving::Connections;
 use crate::fleet::event::Refusal;
 use crate::fleet::intent::Intent;
@@ -46,6 +47,7 @@ pub(super) struct StatusSource {
     connections: Arc<Connections>,
     shared: Arc<Shared>,
     durability: Durability,
+    scrape: Scrape,
     began: u64,
 }
 
@@ -57,8 +59,9 @@ impl StatusSource {
         connections: Arc<Connections>,
         shared: Arc<Shared>,
         durability: Durability,
+        scrape: Scrape,
     ) -> Self {
-        Self { handle, phase, connections, shared, durability, began: clock::monotonic_nanos() }
+        Self { handle, phase, connections, shared, durability, scrape, began: clock::monotonic_nanos() }
     }
 
     fn gather(&self, status: Status) -> api::Status {
@@ -94,7 +97,7 @@ impl StatusSource {
             unsure: status.services.iter().any(|service| service.unsure),
             sessions: table.sessions(),
             unconfirmed: table.unconfirmed(),
-            sessions_lost: table.closed_by(Closing::Lost),
+            sessions_lost: table.closed_by(Closing::Lost) + table.closed_by(Closing::WorkerLost),
             retried: self.shared.retried.load(Ordering::Relaxed),
             borrowed: self.shared.borrowed.load(Ordering::Relaxed),
             forced: self.shared.tokens.honoured.load(Ordering::Relaxed),
@@ -110,6 +113,14 @@ impl StatusSource {
 impl Source for StatusSource {
     fn status(&self) -> Answer<'_, api::Status> {
         Box::pin(async { self.handle.status().await.ok().map(|status| self.gather(status)) })
+    }
+
+    fn metrics(&self) -> Answer<'_, String> {
+        Box::pin(async {
+            let (status, scrape) = (self.gather(self.handle.status().await.ok()?), self.scrape.clone());
+            // A large page takes milliseconds, which control, on this thread, need not wait for.
+            tokio::task::spawn_blocking(move || scrape.page(&status)).await.ok()
+        })
     }
 
     fn events(&self) -> Answer<'_, Vec<Event>> {

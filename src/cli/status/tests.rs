@@ -97,6 +97,9 @@ impl Source for Fixed {
     fn status(&self) -> crate::admin::Answer<'_, Status> {
         Box::pin(async { Some(api::sample::status()) })
     }
+    fn metrics(&self) -> admin::Answer<'_, String> {
+        Box::pin(async { None })
+    }
     fn events(&self) -> crate::admin::Answer<'_, Vec<api::Event>> {
         Box::pin(async { Some(Vec::new()) })
     }
