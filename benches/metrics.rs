@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tidegate::metrics::{Code, Meter, Page, families};
+use tidegate::admin::api::{Backend, Mode, Service, Status};
+use tidegate::daemon::scrape::{Figures, Process, page};
+use tidegate::ids::ServiceName;
+use tidegate::metrics::{Code, Meter, Meters};
 
-/// Services and generations of a large gateway.
+/// Services, generations of each and backends of all, of a large gateway.
 const SERVICES: usize = 100;
 const GENERATIONS: usize = 16;
+const BACKENDS: usize = 10_000;
 const THREADS: usize = 16;
 
 fn recording(criterion: &mut Criterion) {
@@ -43,63 +47,63 @@ fn recording(criterion: &mut Criterion) {
     criterion.bench_function("reading the clock", |bencher| bencher.iter(tidegate::clock::monotonic_nanos));
 }
 
-/// What a scrape writes for a large gateway, without what it asks others for.
-fn page(meters: &[(String, Meter)], generations: &[String]) -> String {
-    let readings: Vec<_> = meters.iter().map(|(name, meter)| (name, meter.read())).collect();
-    let mut page = Page::new();
-    for family in [families::REQUEST_DURATION, families::UPSTREAM_DURATION] {
-        let mut samples = page.family(&family);
-        for (service, reading) in &readings {
-            samples.durations(&[("service", service)], &reading.requests);
-        }
-    }
-    let mut samples = page.family(&families::REQUESTS);
-    for (service, reading) in &readings {
-        for (code, count) in Code::ALL.into_iter().zip(reading.codes) {
-            samples.put(&[("service", service), ("code", code.as_str())], count);
-        }
-    }
-    let one = [
-        families::SESSIONS_UNCONFIRMED,
-        families::REQUESTS_IN_FLIGHT,
-        families::TUNNELS,
-        families::DRAIN,
-        families::WORKER_RESTARTS,
-    ];
-    let by_word = [families::SESSIONS, families::GENERATION_STATE];
-    let words = ["down", "drain", "unready", "unhealthy", "unreachable", "ejected", "taking"];
-    for family in one {
-        let mut samples = page.family(&family);
-        for (service, generation) in readings.iter().flat_map(|one| generations.iter().map(move |two| (one.0, two))) {
-            samples.put(&[("service", service), ("generation", generation)], 12_345_u64);
-        }
-    }
-    for (family, words) in by_word
-        .iter()
-        .map(|family| (family, &words[..1]))
-        .chain([(&families::BACKENDS, &words[..]), (&families::WORKERS, &words[..6])])
-    {
-        let mut samples = page.family(family);
-        for (service, generation) in readings.iter().flat_map(|one| generations.iter().map(move |two| (one.0, two))) {
-            for word in words {
-                samples.put(&[("service", service), ("generation", generation), ("state", word)], 12_345_u64);
-            }
-        }
-    }
-    page.into_text()
+fn backend(number: usize) -> Backend {
+    let text = format!(
+        r#"{{"name":"b","address":"10.0.0.{number}:80","intent":"up","ready":true,"sessions":0,"requests":0,"tunnels":0}}"#
+    );
+    serde_json::from_str(&text).expect("a backend without what is optional")
+}
+
+/// A large gateway.
+fn status(generations: usize) -> Status {
+    let moment = "2026-11-21T05:10:00Z";
+    let gateway = serde_json::json!({
+        "version": "0.1.0", "pid": 1, "state": "running", "now": moment, "started_at": moment, "uptime_seconds": 1,
+        "config_file": "", "loaded_at": moment, "durable": true, "unsure": false, "sessions": 0, "connections": 0,
+    });
+    let backends = BACKENDS / (SERVICES * generations);
+    let generation = |number: usize| {
+        let state = if number == generations { "active" } else { "detached" };
+        let text = serde_json::json!({
+            "number": number, "state": state, "since": moment, "sessions": 12_345, "requests": 6, "tunnels": 7,
+            "backends": (0..backends).map(backend).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(text).expect("a generation without what is optional")
+    };
+    let service = |number: usize| Service {
+        name: ServiceName::new(&format!("service-{number}")),
+        in_file: true,
+        mode: Mode::Http,
+        listen: Vec::new(),
+        active: Some(generations as u64),
+        maintenance: false,
+        waiting: 0,
+        waited_in_vain: 0,
+        generations: (1..=generations).map(generation).collect(),
+    };
+    let gateway = serde_json::from_value(gateway).expect("a gateway without what is optional");
+    Status { gateway, services: (0..SERVICES).map(service).collect() }
 }
 
 fn rendering(criterion: &mut Criterion) {
-    let meters: Vec<_> = (0..SERVICES).map(|n| (format!("service-{n}"), Meter::new(THREADS))).collect();
-    for (_, meter) in &meters {
-        meter.request_ended(0, Code::Success, 700_000);
+    let meters = Meters::new(THREADS);
+    for number in 0..SERVICES {
+        meters.of(&ServiceName::new(&format!("service-{number}"))).request_ended(0, Code::Success, 700_000);
     }
-    let generations: Vec<_> = (1..=GENERATIONS).map(|n| n.to_string()).collect();
-    let text = page(&meters, &generations);
-    println!("a large page: {} lines, {} KiB", text.lines().count(), text.len() / 1_024);
-    criterion.bench_function("a page of 100 services and 1,600 generations", |bencher| {
-        bencher.iter(|| page(&meters, &generations));
-    });
+    for generations in [1, GENERATIONS] {
+        let status = status(generations);
+        let backends: usize =
+            status.services.iter().flat_map(|service| &service.generations).map(|one| one.backends.len()).sum();
+        let whole = || {
+            let figures = Figures { requests: meters.read(), process: Process::look(), ..Figures::default() };
+            page(&status, &figures)
+        };
+        let text = whole();
+        let name =
+            format!("a page of {SERVICES} services, {} generations, {backends} backends", SERVICES * generations);
+        println!("{name}: {} lines, {} KiB", text.lines().count(), text.len() / 1_024);
+        criterion.bench_function(&name, |bencher| bencher.iter(whole));
+    }
 }
 
 criterion_group!(benches, recording, rendering);

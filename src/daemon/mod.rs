@@ -10,7 +10,7 @@ mod doors;
 pub mod init;
 mod keys;
 mod notify;
-mod scrape;
+pub mod scrape;
 pub mod serving;
 mod source;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::process::Process;
+pub use self::process::Process;
 use crate::admin::api::{Backend, Gateway, Generation, Health, Intent, Service, Status, WorkerState};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::log::{AccessLog, Counts};
@@ -46,19 +46,26 @@ impl Scrape {
 }
 
 /// What the status does not tell.
-struct Figures {
-    requests: Vec<(String, Reading)>,
-    opened: u64,
-    /// In the order of [`Closing::ALL`].
-    closed: [u64; Closing::ALL.len()],
-    refused: u64,
-    max_sessions: u64,
-    lines: Counts,
-    process: Process,
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// What was counted of requests, by service; first of those that lead to none.
+    pub requests: Vec<(String, Reading)>,
+    /// Sessions opened.
+    pub opened: u64,
+    /// Sessions closed, in the order of [`Closing::ALL`].
+    pub closed: [u64; Closing::ALL.len()],
+    /// Sessions for which the table had no room.
+    pub refused: u64,
+    /// Sessions for which it has.
+    pub max_sessions: u64,
+    /// Lines of the access log.
+    pub lines: Counts,
+    /// The process.
+    pub process: Process,
 }
 
-/// In the order of [`f::ALL`].
-fn page(status: &Status, figures: &Figures) -> String {
+/// The page, in the order of [`f::ALL`].
+pub fn page(status: &Status, figures: &Figures) -> String {
     let Status { gateway, services } = status;
     let mut page = Page::new();
     requests(&mut page, gateway, services, figures);

@@ -210,9 +210,9 @@ async fn prometheus_reads_it_and_knows_the_dashboard() {
     let panels = dashboard["panels"].as_array().unwrap();
     let targets: Vec<_> = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten().collect();
     assert!(targets.len() > 30, "{dashboard}");
-    let queries = targets.iter().chain(&[&dashboard["annotations"]["list"][0]]);
+    let rolls = &dashboard["annotations"]["list"][0];
     let mut found = 0;
-    for query in queries {
+    for query in targets.into_iter().chain([rolls]) {
         let mut expression = query["expr"].as_str().unwrap().to_owned();
         for (variable, value) in [("$job", ".*"), ("$instance", ".*"), ("$service", ".*"), ("$__rate_interval", "1m")] {
             expression = expression.replace(variable, value);

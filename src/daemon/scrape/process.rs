@@ -7,20 +7,20 @@ use rustix::process::{Resource, getrlimit};
 
 /// The process at a moment. A figure that the system does not tell is absent.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Process {
+pub struct Process {
     /// Seconds on processors, in the kernel as well.
-    pub(super) cpu: Option<f64>,
+    pub cpu: Option<f64>,
     /// Bytes of memory.
-    pub(super) memory: Option<u64>,
+    pub memory: Option<u64>,
     /// Open descriptors.
-    pub(super) descriptors: Option<u64>,
+    pub descriptors: Option<u64>,
     /// How many there may be.
-    pub(super) most_descriptors: Option<u64>,
+    pub most_descriptors: Option<u64>,
 }
 
 impl Process {
     /// Looks at the own process.
-    pub(super) fn look() -> Self {
+    pub fn look() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let (cpu, memory) = figures(&stat, param::clock_ticks_per_second(), param::page_size() as u64);
         let most_descriptors = getrlimit(Resource::Nofile).current;
