@@ -1,5 +1,7 @@
 //! The figures are what was done.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::{App, Browser, File, Gateway, Http2, Service, Socket, Wire, eventually};
 use crate::{Page, before_app, shows};
 
@@ -157,6 +159,33 @@ async fn a_lost_session_is_counted_by_its_reason() {
             (r#"tidegate_sessions_lost_total{reason="start"}"#, 0.0),
             (r#"tidegate_sessions_closed_total{reason="lost"}"#, 1.0),
             (r#"tidegate_backends{service="app",generation="1",condition="unreachable"}"#, 1.0),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_is_counted_and_so_are_its_sessions() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workers/application.py");
+    let service = Service::app()
+        .set("ready", "{ path = \"/healthz\", interval = \"20ms\", timeout = \"40s\" }")
+        .set("worker", format!("{{ command = [\"python3\", \"{script}\", \"{{port}}\"], port = \"auto\" }}"));
+    let gateway = Gateway::ready(File::new([service])).await;
+    let mut browser = Browser::new(gateway.address);
+    browser.login().await;
+    let ready = (r#"tidegate_workers{service="app",generation="1",state="ready"}"#, 1.0);
+    let restarts = r#"tidegate_worker_restarts_total{service="app",generation="1"}"#;
+    shows(&gateway, &[ready, (restarts, 0.0), (r#"tidegate_sessions_lost_total{reason="worker"}"#, 0.0)]).await;
+    let pid = i32::try_from(gateway.status().await.pid("app", 1)).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).expect("it lives");
+    shows(
+        &gateway,
+        &[
+            ready,
+            (restarts, 1.0),
+            (r#"tidegate_sessions_lost_total{reason="worker"}"#, 1.0),
+            (r#"tidegate_sessions_lost_total{reason="backend"}"#, 0.0),
+            (r#"tidegate_sessions_closed_total{reason="worker_lost"}"#, 1.0),
         ],
     )
     .await;
