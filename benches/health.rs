@@ -37,6 +37,7 @@ fn roster() -> Roster {
         max_requests: None,
         drain: false,
         status: None,
+        filed: None,
         ready: true,
         worker: None,
     });
@@ -59,6 +60,7 @@ fn roster() -> Roster {
             idle_timeout_ms: 1_800_000,
             on_retired: None,
             rules: None,
+            maintenance: None,
             worker: None,
             queued: false,
             generations: vec![generation],

@@ -21,6 +21,7 @@
 //! | 1 | [`record`] | versioned facts made of ids and numbers only |
 //! | 1 | [`config`] | the TOML file: raw, check, model, diff |
 //! | 1 | [`log`] | the gateway's own log and the access log |
+//! | 1 | [`metrics`] | names, counting, the page in Prometheus' text format |
 //! | 0 | [`ids`] [`clock`] [`sync`] | newtypes; the only reader of time; checked primitives |
 
 pub mod admin;
@@ -35,6 +36,7 @@ pub mod fleet;
 pub mod health;
 pub mod ids;
 pub mod log;
+pub mod metrics;
 pub mod proxy;
 pub mod record;
 pub mod session;

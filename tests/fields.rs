@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{App, File, Gateway, Message, Raw, Service, Wire};
+use support::{App, File, Gateway, H2c, Http2, Message, Raw, Service, Wire, http2};
 
 async fn before_app(change: impl FnOnce(File) -> File) -> (App, Gateway) {
     let app = App::start("a", 1).await;
@@ -205,4 +205,49 @@ async fn the_health_path_is_the_gateways_own() {
     assert_eq!(wire.get("/up").await.status(), 200);
     assert_eq!(wire.get("/up/").await.status(), 404, "only the very path");
     assert_eq!(app.requests(), 1);
+}
+
+#[tokio::test]
+async fn the_context_of_a_trace_passes_as_it_is() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const STATES: [&str; 2] = ["rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "Other@vendor=A B"];
+    let speaks_2 = H2c::saying("b").await;
+    let app = App::start("a", 1).await;
+    let services = [
+        Service::app().backends([app.address]),
+        Service::new("two").set("hosts", "[\"two.test\"]").set("protocol", "\"h2c\"").backends([speaks_2.address]),
+    ];
+    let gateway = Gateway::ready(File::new(services)).await;
+    // Either protocol of the client, over either of the backend.
+    let lines = format!("traceparent: {PARENT}\r\ntracestate: {}\r\ntracestate: {}\r\n", STATES[0], STATES[1]);
+    let answer = Wire::open(gateway.address).await.ask("GET", "/facts", &lines).await;
+    assert_eq!(seen(&answer, "traceparent"), [PARENT]);
+    assert_eq!(seen(&answer, "tracestate"), STATES);
+    let mut wire = Wire::open(gateway.address).await;
+    wire.send(format!("GET /one HTTP/1.1\r\nHost: two.test\r\n{lines}\r\n")).await;
+    assert_eq!(wire.answer().await.status(), 200);
+
+    let client = Http2::open(gateway.address).await;
+    let fields = [("traceparent", PARENT), ("tracestate", STATES[0]), ("tracestate", STATES[1])];
+    let reply = client.ask("GET", "/facts", &fields).await;
+    let json = reply.json();
+    let of = |name: &str| -> Vec<String> {
+        let fields = json["fields"].as_array().unwrap().iter().filter(|field| field[0] == name);
+        fields.map(|field| field[1].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(of("traceparent"), [PARENT]);
+    assert_eq!(of("tracestate"), STATES);
+    let mut request = http2::request("GET", "/two", &fields);
+    *request.uri_mut() = "http://two.test/two".parse().unwrap();
+    assert_eq!(client.try_ask(request).await.unwrap().status, 200);
+
+    let heard = speaks_2.heard();
+    let asked: Vec<_> = heard.iter().filter(|head| ["/one", "/two"].contains(&head.uri.path())).collect();
+    assert_eq!(asked.len(), 2, "{heard:?}");
+    for head in asked {
+        let of =
+            |name: &str| head.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(of("traceparent"), [PARENT]);
+        assert_eq!(of("tracestate"), STATES);
+    }
 }

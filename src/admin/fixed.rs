@@ -32,6 +32,10 @@ impl Source for Fixed {
         Box::pin(async { Some(vec![event]) })
     }
 
+    fn metrics(&self) -> Answer<'_, String> {
+        Box::pin(async { Some("tidegate_durable 1\n".to_owned()) })
+    }
+
     fn ready(&self) -> bool {
         self.ready
     }

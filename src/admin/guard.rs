@@ -26,7 +26,7 @@ use crate::clock;
 pub(super) const BODY: u64 = 64 * 1024;
 
 /// Routes that loopback may ask without a token.
-const OPEN: [&str; 2] = ["/livez", "/readyz"];
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Where the page brings the code of its link.
 const LOGIN: &str = "/v1/login";

@@ -34,6 +34,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 pub trait Source: Send + Sync + 'static {
     /// Everything at this moment.
     fn status(&self) -> Answer<'_, Status>;
+    /// The page for Prometheus.
+    fn metrics(&self) -> Answer<'_, String>;
     /// The last events, oldest first.
     fn events(&self) -> Answer<'_, Vec<Event>>;
     /// Whether clients may be sent here: it serves, and is not about to stop.
@@ -108,6 +110,7 @@ fn described() -> OpenApiRouter<Desk> {
     OpenApiRouter::with_openapi(description)
         .routes(routes!(shown::livez))
         .routes(routes!(shown::readyz))
+        .routes(routes!(shown::metrics))
         .routes(routes!(shown::status))
         .routes(routes!(shown::services))
         .routes(routes!(shown::service))

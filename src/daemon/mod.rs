@@ -11,6 +11,7 @@ mod front_desk;
 pub mod init;
 mod keys;
 mod notify;
+pub mod scrape;
 pub mod serving;
 mod source;
 
@@ -34,6 +35,7 @@ use crate::daemon::bindings::{Opened, TableSessions};
 use crate::daemon::doors::Doors;
 use crate::daemon::front_desk::FrontDesk;
 use crate::daemon::notify::Systemd;
+use crate::daemon::scrape::Scrape;
 use crate::daemon::serving::Serving;
 use crate::daemon::source::StatusSource;
 use crate::demo;
@@ -164,7 +166,16 @@ pub fn run(selection: &Selection) -> Result<(), RunError> {
     for (kind, trouble, text) in sessions.notes() {
         control.note(kind, trouble, text);
     }
-    let house = House { gateway, shared, serving, store, handle, sessions: Arc::clone(&sessions), hurry };
+    let house = House {
+        scrape: Scrape::new(Arc::clone(&shared), Arc::clone(&access_log)),
+        gateway,
+        shared,
+        serving,
+        store,
+        handle,
+        sessions: Arc::clone(&sessions),
+        hurry,
+    };
     let lived = runtime.block_on(house.live(control, || doors.commit_change(change)));
     runtime.shutdown_background();
     lived?;
@@ -238,6 +249,7 @@ struct House {
     store: Arc<dyn Store>,
     handle: Handle,
     sessions: Arc<TableSessions>,
+    scrape: Scrape,
     /// Tells the end not to wait for workers.
     hurry: Arc<Notify>,
 }
@@ -309,7 +321,8 @@ impl House {
         let (sessions, shared) = (Arc::clone(&self.sessions), Arc::clone(&self.shared));
         let durability = Arc::new(move || sessions.status(shared.undurable.load(Ordering::Relaxed)));
         let shared = Arc::clone(&self.shared);
-        let source = StatusSource::new(self.handle.clone(), phase, connections, shared, durability);
+        let scrape = self.scrape.clone();
+        let source = StatusSource::new(self.handle.clone(), phase, connections, shared, durability, scrape);
         let FrontDesk { door, guard, file } = desk;
         Ok(Some(tokio::task::spawn_local(async move {
             admin::serve(door, Arc::new(source), guard, stop).await;

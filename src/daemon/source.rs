@@ -15,6 +15,7 @@ use crate::admin::api::{
 use crate::admin::{Answer, Source};
 use crate::clock;
 use crate::control::{Denial, Handle, ReloadError, ReloadSummary, Status};
+use crate::daemon::scrape::Scrape;
 use crate::daemon::serving::Connections;
 use crate::fleet::event::{Cost, FleetEvent, IntentOrder, Refusal};
 use crate::fleet::intent::Intent;
@@ -52,6 +53,7 @@ pub(super) struct StatusSource {
     connections: Arc<Connections>,
     shared: Arc<Shared>,
     durability: Durability,
+    scrape: Scrape,
     began: u64,
     counted: Arc<Counted>,
 }
@@ -64,6 +66,7 @@ impl StatusSource {
         connections: Arc<Connections>,
         shared: Arc<Shared>,
         durability: Durability,
+        scrape: Scrape,
     ) -> Self {
         Self {
             handle,
@@ -71,6 +74,7 @@ impl StatusSource {
             connections,
             shared,
             durability,
+            scrape,
             began: clock::monotonic_nanos(),
             counted: Arc::default(),
         }
@@ -109,7 +113,7 @@ impl StatusSource {
             unsure: status.services.iter().any(|service| service.unsure),
             sessions: table.sessions(),
             unconfirmed: table.unconfirmed(),
-            sessions_lost: table.closed_by(Closing::Lost),
+            sessions_lost: table.closed_by(Closing::Lost) + table.closed_by(Closing::WorkerLost),
             retried: self.shared.retried.load(Ordering::Relaxed),
             borrowed: self.shared.borrowed.load(Ordering::Relaxed),
             forced: self.shared.tokens.honoured.load(Ordering::Relaxed),
@@ -125,6 +129,14 @@ impl StatusSource {
 impl Source for StatusSource {
     fn status(&self) -> Answer<'_, api::Status> {
         Box::pin(async { self.handle.status().await.ok().map(|status| self.gather(status)) })
+    }
+
+    fn metrics(&self) -> Answer<'_, String> {
+        Box::pin(async {
+            let (status, scrape) = (self.gather(self.handle.status().await.ok()?), self.scrape.clone());
+            // A large page takes milliseconds, which control, on this thread, need not wait for.
+            tokio::task::spawn_blocking(move || scrape.page(&status)).await.ok()
+        })
     }
 
     fn events(&self) -> Answer<'_, Vec<Event>> {

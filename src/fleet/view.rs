@@ -12,19 +12,22 @@ use crate::fleet::queue::Queue;
 use crate::fleet::routes::Routes;
 use crate::fleet::slots::Slots;
 use crate::ids::{GenerationNumber, ServiceName, Slot};
+use crate::metrics::{Meter, Meters};
 
 /// The meeting place of those who serve and the one who changes what may be served.
 #[derive(Debug)]
 pub struct Fleet {
     view: Arc<ArcSwap<View>>,
     slots: Arc<Slots>,
+    meters: Meters,
 }
 
 impl Fleet {
     /// A fleet that serves nothing yet.
     pub fn new(gateway: Arc<Gateway>, slots: Arc<Slots>) -> Self {
-        let view = View::new(gateway, Vec::new(), slots.snapshot());
-        Self { view: Arc::new(ArcSwap::from_pointee(view)), slots }
+        let meters = Meters::new(gateway.threads);
+        let view = View::new(gateway, Vec::new(), slots.snapshot()).metered(&meters);
+        Self { view: Arc::new(ArcSwap::from_pointee(view)), slots, meters }
     }
 
     /// The present view.
@@ -42,9 +45,14 @@ impl Fleet {
         &self.slots
     }
 
+    /// What is counted of requests, by service.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// Puts the next view in place and tells those who wait; only `control` calls it.
     pub fn publish(&self, view: View) {
-        let view = Arc::new(view);
+        let view = Arc::new(view.metered(&self.meters));
         self.view.store(Arc::clone(&view));
         // Behind the store: whoever joins a queue after this has the new view to look at.
         for service in &view.services {
@@ -68,6 +76,8 @@ pub struct View {
     /// Ascending by slot; nearly always empty.
     public: Vec<(Slot, Address)>,
     routes: Routes,
+    /// By place in `services`; behind them that of requests which lead to none. Empty until it is published.
+    meters: Vec<Arc<Meter>>,
 }
 
 /// A service as requests see it.
@@ -126,7 +136,7 @@ impl View {
                 routes.insert(&service.rules.hosts, &service.rules.path, index);
             }
         }
-        Self { gateway, services, backends, down: Vec::new(), public: Vec::new(), routes }
+        Self { gateway, services, backends, down: Vec::new(), public: Vec::new(), routes, meters: Vec::new() }
     }
 
     /// The same view with backends that the operator set down: not even their own sessions reach them.
@@ -143,6 +153,18 @@ impl View {
         public.sort_unstable_by_key(|(slot, _)| *slot);
         self.public = public;
         self
+    }
+
+    /// The same view with the meters of its services.
+    fn metered(mut self, meters: &Meters) -> Self {
+        let services = self.services.iter().map(|service| meters.of(&service.name));
+        self.meters = services.chain([meters.nobody()]).collect();
+        self
+    }
+
+    /// Where requests of a service are counted, by its place in [`View::services`]; `None` for those that lead to none.
+    pub fn meter(&self, service: Option<usize>) -> Option<&Meter> {
+        self.meters.get(service.unwrap_or(self.services.len())).map(|meter| &**meter)
     }
 
     /// Where clients find a backend by themselves; `None` for its own address.

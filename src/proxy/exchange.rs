@@ -91,6 +91,8 @@ pub struct Exchange {
     complete: bool,
     fault: Option<&'static str>,
     began: u64,
+    /// Whether it has turned to a backend.
+    has_asked: Cell<bool>,
     /// A number from 0 to 255 that spreads forced ends over time.
     share: Cell<Option<u8>>,
     seen: Seen,
@@ -137,6 +139,7 @@ impl Exchange {
             complete: false,
             fault: None,
             began: clock::monotonic_nanos(),
+            has_asked: Cell::new(false),
             share: Cell::new(None),
             seen: Seen {
                 method: parts.method.clone(),
@@ -290,6 +293,7 @@ impl Exchange {
             backend.load.request_ended(self.thread.index);
             backend.load.tunnel_opened(self.thread.index);
             self.tunnel = true;
+            self.count(None);
         }
         if let Some(place) = &mut self.place {
             place.vacate();
@@ -355,7 +359,8 @@ fn names(value: &[u8], part: &str) -> bool {
 }
 
 impl Exchange {
-    fn log(&self) {
+    /// Writes the line for the access log; `over` is when it ended, in monotonic nanoseconds.
+    fn log(&self, over: u64) {
         fn text(value: Option<&HeaderValue>) -> &str {
             value.and_then(|value| value.to_str().ok()).unwrap_or("")
         }
@@ -391,7 +396,7 @@ impl Exchange {
             status: self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
             request_bytes: self.upload.bytes.get(),
             response_bytes: self.sent,
-            duration_us: clock::monotonic_nanos().saturating_sub(self.began) / 1_000,
+            duration_us: over.saturating_sub(self.began) / 1_000,
             waited_us: self.waited() / 1_000,
             service: self.service().map_or("", |service| service.name.as_str()),
             generation: backend.map(|backend| backend.generation.number.0),
@@ -453,8 +458,12 @@ impl Drop for Exchange {
         if !self.complete && !self.tunnel && self.fault.is_none() {
             self.fault = Some("the client went away");
         }
+        let over = clock::monotonic_nanos();
+        if !self.tunnel {
+            self.count(Some(over));
+        }
         if self.thread.lines.borrow().are_wanted() {
-            self.log();
+            self.log(over);
         }
         drop(self.leave_backend());
     }

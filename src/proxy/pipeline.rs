@@ -13,6 +13,7 @@ use crate::edge::client::Client;
 use crate::edge::connection::Connection;
 use crate::edge::serve::Answer;
 use crate::log::line::{self as access, SessionMark};
+use crate::metrics::Code;
 use crate::proxy::assign::Way;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
@@ -41,6 +42,9 @@ impl Answer for Thread {
 
     fn refused(&self, connection: &Connection, status: StatusCode, reason: &str) {
         tracing::debug!(client = %connection.client(), %status, reason, "refused a request");
+        if let Some(meter) = self.snapshot().meter(None) {
+            meter.request_answered(self.index, Code::of(Some(status.as_u16())));
+        }
         self.lines.borrow_mut().record(&access::Exchange {
             wall_ms: clock::wall_millis(),
             client: connection.client(),

@@ -102,6 +102,7 @@ pub async fn ask(
 ) -> Result<Head, Unanswered> {
     let at_most = if manner.is_repeatable { manner.idle_timeout } else { SURELY_OPEN };
     let mut refusals = 0;
+    let since = exchange.turn_to_backend();
     loop {
         let pooled =
             if manner.is_upgrade { None } else { exchange.thread.pool.check_out(backend, manner.limits, at_most) };
@@ -138,6 +139,7 @@ pub async fn ask(
         let may_go_again = refusals <= MOST_REFUSALS && (idle.is_some() || sender.is_shared());
         match sent.map_err(Unanswered::GivenUp)? {
             Ok(response) => {
+                exchange.backend_took(since);
                 exchange.backend_began(response.status());
                 return Ok(Head { response, sender, raw });
             }

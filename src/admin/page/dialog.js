@@ -6,7 +6,13 @@ import { model, onChange } from "/model.js";
 function frame(title) {
   const id = `dialog-${Math.random().toString(36).slice(2)}`;
   const dialog = el("dialog", { "aria-labelledby": id }, el("h2", { id, text: title }));
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement;
+  const place = opener?.closest("section, main, header")?.querySelector("h2, h1");
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // The button may be gone with what it was there for; its section is still a good place to go on from.
+    if (!opener?.isConnected || opener.closest("[hidden]")) place?.focus({ preventScroll: true });
+  });
   document.body.append(dialog);
   return dialog;
 }

@@ -152,10 +152,7 @@ export class Service {
     show(this.legend, full.length > 0);
     attr(this.root, "data-stale", model.old);
     this.scroll();
-    this.others(
-      live.filter((generation) => !full.includes(generation)),
-      scale,
-    );
+    this.others(live.filter((generation) => !full.includes(generation)));
 
     const past = generations.filter(({ state: word }) => word === "retired");
     keyed(
@@ -246,12 +243,12 @@ export class Service {
     show(this.pause, service.in_file);
   }
 
-  others(rest, scale) {
+  others(rest) {
     show(this.crowd, rest.length > 0);
     if (rest.length === 0) return;
     text(this.crowdTitle, `${count(rest.length, "more generation")}, with ${count(sum(rest, "sessions"), "session")}`);
     if (!this.crowd.open) return;
-    const top = Math.max(1, ...rest.map(({ sessions }) => sessions), scale.top);
+    const top = Math.max(1, ...rest.map(({ sessions }) => sessions));
     keyed(
       this.tiles,
       rest,

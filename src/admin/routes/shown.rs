@@ -4,12 +4,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 
 use super::wanted::Problems;
 use super::{Desk, granted, stopping};
 use crate::admin::api::{Backend, Events, Generation, History, Output, Service, Services, Status};
 use crate::admin::problem::problem;
 use crate::ids::{BackendName, GenerationId, GenerationNumber, ServiceName};
+use crate::metrics;
 
 /// Whether the process lives. Loopback needs no token for it.
 #[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "It does.", body = String, content_type = "text/plain"), Problems))]
@@ -29,6 +31,13 @@ pub(super) async fn readyz(State(desk): State<Desk>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
     }
+}
+
+/// Metrics in the text format of Prometheus, version 0.0.4. Loopback needs no token for them.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses((status = 200, description = "All of them.", body = String, content_type = "text/plain"), Problems))]
+pub(super) async fn metrics(State(desk): State<Desk>) -> Response {
+    let shown = |page: String| ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response();
+    desk.source.metrics().await.map_or_else(stopping, shown)
 }
 
 /// Everything at one moment.

@@ -199,7 +199,11 @@ async fn what_is_not_there_or_too_much_is_a_problem() {
 }
 
 #[tokio::test]
-async fn loopback_asks_for_health_without_a_token() {
+async fn loopback_asks_for_health_and_metrics_without_a_token() {
+    let server = Server::start(false).await;
+    let answer = server.ask("GET /metrics", &["Host: localhost:{port}"]).await;
+    assert_eq!((answer.status(), answer.0.ends_with("\r\n\r\ntidegate_durable 1\n")), (200, true), "{}", answer.0);
+    assert!(answer.head().contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{}", answer.0);
     for (ready, expected) in [(true, 200), (false, 503)] {
         let server = Server::start(ready).await;
         assert_eq!(server.ask("GET /livez", &["Host: localhost:{port}"]).await.status(), 200);

@@ -1,4 +1,4 @@
-//! How the backend of an exchange serves it, as far as it speaks for or against the backend.
+//! How the backend of an exchange serves it, as far as it speaks for or against the backend; and what is counted of both.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::Exchange;
 use crate::clock;
 use crate::edge::sweep::Wait;
 use crate::fleet::conduct::Failure;
+use crate::metrics::Code;
 
 impl Exchange {
     /// Counts what the backend did instead of serving the request.
@@ -48,6 +49,30 @@ impl Exchange {
     pub fn backend_ended(&self) {
         if let (Some(backend), Some(service), Some(status)) = (self.backend(), self.service(), self.status) {
             backend.conduct.ended(status.as_u16(), service.rules.ejection.as_ref());
+        }
+    }
+
+    /// The moment (monotonic nanoseconds) from which a backend is waited for now. The first one's is that of the request
+    /// itself, or of the end of its wait: what lies between takes microseconds, and the clock is not asked once more.
+    pub fn turn_to_backend(&self) -> u64 {
+        if self.has_asked.replace(true) { clock::monotonic_nanos() } else { self.began.max(self.waited_until) }
+    }
+
+    /// Counts how long a backend took, from that moment to the head of its answer.
+    pub fn backend_took(&self, since: u64) {
+        if let Some(meter) = self.snapshot.meter(self.service) {
+            meter.backend_answered(self.thread.index, clock::monotonic_nanos().saturating_sub(since));
+        }
+    }
+
+    /// Counts the request: as one that is over, at this moment in monotonic nanoseconds, or as one that has become a
+    /// tunnel.
+    pub(super) fn count(&self, over: Option<u64>) {
+        let Some(meter) = self.snapshot.meter(self.service) else { return };
+        let code = Code::of(self.status.map(|status| status.as_u16()));
+        match over {
+            Some(over) => meter.request_ended(self.thread.index, code, over.saturating_sub(self.began)),
+            None => meter.request_answered(self.thread.index, code),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Table {
             }
             drop(shard);
             sessions += owned.iter().filter(|(closed, _)| closed.was_session).count() as u64;
-            self.account(owned, Some(Closing::Lost));
+            self.account(owned, Some(Closing::WorkerLost));
             self.give_way();
         }
         sessions

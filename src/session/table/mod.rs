@@ -80,6 +80,7 @@ pub struct Table {
     lost: AtomicU64,
     max: AtomicU64,
     refused: AtomicU64,
+    opened: AtomicU64,
     closed: [AtomicU64; CLOSINGS],
 }
 
@@ -104,6 +105,7 @@ impl Table {
             lost: AtomicU64::new(0),
             max: AtomicU64::new(max as u64),
             refused: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
             closed: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -121,6 +123,11 @@ impl Table {
     /// Those of them that were seen once.
     pub fn unconfirmed(&self) -> u64 {
         self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// Sessions opened so far, without those that a start found open.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// Sessions closed so far for this reason.
@@ -276,6 +283,7 @@ impl Table {
                 _ => Bind::Full(lease),
             };
         };
+        this.opened.fetch_add(1, Ordering::Relaxed);
         lease.into_binding();
         Bind::New(Pin { table: this.clone(), hash, index, slot: backend.slot, scope, idle: 0, touches: true })
     }
@@ -345,6 +353,7 @@ impl Table {
                     // Whichever of the two ids the client keeps is bound; the other one expires. Counted before it can
                     // be found and closed, so that no count runs below zero.
                     self.sessions.fetch_add(1, Ordering::Relaxed);
+                    self.opened.fetch_add(1, Ordering::Relaxed);
                     backend.sessions.fetch_add(1, Ordering::Relaxed);
                 }
                 shard.insert(&opening, &backend, now);

@@ -8,7 +8,7 @@ fn lose(world: &World, backend: &Backend) -> u64 {
 }
 
 fn lost(world: &World) -> u64 {
-    world.table.closed_by(Closing::Lost)
+    world.table.closed_by(Closing::WorkerLost) + world.table.closed_by(Closing::Lost)
 }
 
 #[test]
@@ -22,6 +22,7 @@ fn lost_sessions_hold_nothing_and_are_found_until_they_are_idle() {
     drop(world.pin(3));
     world.detach(&dead);
     assert_eq!((lose(&world, &dead), lost(&world)), (10, 10));
+    assert_eq!(world.table.closed_by(Closing::WorkerLost), 10);
     assert_eq!((dead.gate.holders(), sessions(&dead), unconfirmed(&dead), entries(&dead)), (0, 0, 0, 10));
     assert_eq!((world.table.sessions(), sessions(&live), world.table.unconfirmed()), (10, 10, 10));
     assert!(dead.gate.retire(), "nobody is on it");
