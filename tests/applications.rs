@@ -11,6 +11,8 @@ mod support;
 mod asgi;
 #[path = "applications/curl.rs"]
 mod curl;
+#[path = "applications/description.rs"]
+mod description;
 #[path = "applications/driver.rs"]
 mod driver;
 #[path = "applications/express.rs"]
@@ -21,6 +23,8 @@ mod grpc;
 mod jupyter;
 #[path = "applications/mcp.rs"]
 mod mcp;
+#[path = "applications/page.rs"]
+mod page;
 #[path = "applications/php.rs"]
 mod php;
 #[path = "applications/pomelo.rs"]

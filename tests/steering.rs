@@ -69,6 +69,7 @@ async fn a_backend_is_drained_updated_and_put_back_without_the_file() {
     let gateway = Gateway::start_in(folder, file).await;
     gateway.all_active().await;
     assert_eq!(intent(&gateway.status().await, &name), "drain");
+    let mut first = first.tab();
     // Down would cost a session, and says so.
     let refused = gateway.cli(&format!("backend down app@1 {name}")).unwrap_err();
     assert!(refused.contains("1 open session") && refused.contains("--now"), "{refused}");
@@ -232,7 +233,7 @@ async fn a_reload_is_asked_about_before_it_is_ordered() {
     assert!(diff.ends_with("SIGHUP would do this:\n  nothing changes\n"), "{diff}");
     gateway.write(gateway.file.with([Service::app().backends([new.address])]));
     let expected =
-        "app@2 starts; once it is ready it takes the new sessions, and app@1 is detached with its 1 open session";
+        "app@2 starts; once it is ready it takes the new sessions, and app@1 is detached with 1 open session";
     let diff = gateway.cli("check --diff").unwrap();
     assert!(diff.contains(expected), "{diff}");
     assert_eq!(gateway.status().await.active("app"), Some(1), "nothing has happened");

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::admin::api::{Event, History, HistoryLine, Overview, Status, moment};
+use crate::admin::routes::Source;
+use crate::clock;
+use crate::fleet::lifecycle::Lifecycle;
+use crate::ids::ServiceName;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
-use tokio::time::Instant;
-
-use crate::admin::api::{Event, History, HistoryLine, Overview, Status, moment};
-use crate::admin::routes::Source;
-use crate::fleet::lifecycle::Lifecycle;
-use crate::ids::ServiceName;
 
 /// Between two looks while somebody wants to see changes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -103,11 +102,12 @@ impl Watcher {
 
     /// Looks until the gateway is stopping. Dropping the future ends all streams.
     pub(super) async fn run(self, source: Arc<dyn Source>) {
-        let mut point = Instant::now();
+        let mut point = Duration::ZERO;
         loop {
             let Some(status) = source.status().await else { return };
-            if Instant::now() >= point {
-                point = Instant::now() + POINT;
+            let now = Duration::from_nanos(clock::monotonic_nanos());
+            if now >= point {
+                point = now + POINT;
                 self.shared.history.lock().take(&status);
             }
             // One receiver is the one that others are cloned from.
@@ -116,9 +116,9 @@ impl Watcher {
                 let Some(events) = source.events().await else { return };
                 self.show(&status, events);
             }
-            let next = if is_watched { (Instant::now() + LOOK).min(point) } else { point };
+            let pause = point.saturating_sub(now);
             tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
+                () = tokio::time::sleep(if is_watched { pause.min(LOOK) } else { pause }) => {}
                 () = self.shared.look.notified() => {}
             }
         }

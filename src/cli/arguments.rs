@@ -74,11 +74,7 @@ pub enum Command {
     /// Wait until a generation is active or retired, with a progress bar. For deploy scripts
     Wait(WaitArguments),
     /// Change what is wanted of a backend, until the file says something else of it
-    Backend {
-        /// What is wanted
-        #[command(subcommand)]
-        command: BackendCommand,
-    },
+    Backend(BackendArguments),
     /// Count sessions by generation, backend and age; find or end one by its id
     Sessions(SessionsArguments),
     /// Turn new sessions of a service away, or take them again. Open ones go on
@@ -146,38 +142,32 @@ pub struct CheckArguments {
 }
 
 /// What is wanted of a backend.
-#[derive(Debug, clap::Subcommand)]
-pub enum BackendCommand {
-    /// Let it take sessions
-    Up(BackendArguments),
-    /// Give it no new sessions. Its own go on
-    Drain(BackendArguments),
-    /// Give it nothing any more. Its sessions are lost ones
-    Down(DownArguments),
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum BackendVerb {
+    /// It takes sessions
+    Up,
+    /// It gets no new sessions; its own go on
+    Drain,
+    /// It gets nothing any more; its sessions are lost ones
+    Down,
 }
 
-/// Arguments of `backend up` and `backend drain`.
+/// Arguments of `backend`.
 #[derive(Debug, Args)]
 pub struct BackendArguments {
+    /// What is wanted
+    pub verb: BackendVerb,
     /// Its generation, as in app@8
     #[arg(value_name = "SERVICE@GENERATION", value_parser = generation)]
     pub generation: GenerationId,
     /// Its name, as status shows it
     pub backend: String,
+    /// With down: lose the sessions that it has
+    #[arg(long)]
+    pub now: bool,
     /// Whom to ask
     #[command(flatten)]
     pub gateway: GatewayArguments,
-}
-
-/// Arguments of `backend down`.
-#[derive(Debug, Args)]
-pub struct DownArguments {
-    /// Which
-    #[command(flatten)]
-    pub named: BackendArguments,
-    /// Lose the sessions that it has
-    #[arg(long)]
-    pub now: bool,
 }
 
 /// Arguments of `retire`.

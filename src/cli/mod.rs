@@ -26,10 +26,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use arguments::{
-    BackendArguments, BackendCommand, CheckArguments, Command, ConfigArguments, DetachArguments, DownArguments,
-    EventsArguments, ForceArguments, GatewayArguments, MaintenanceArguments, Named, PromoteArguments, ReloadArguments,
-    RetireArguments, RollArguments, RollbackArguments, SessionVerb, SessionsArguments, StateArguments, StateCommand,
-    Switch, Until, WaitArguments, parse,
+    BackendArguments, BackendVerb, CheckArguments, Command, ConfigArguments, DetachArguments, EventsArguments,
+    ForceArguments, GatewayArguments, MaintenanceArguments, Named, PromoteArguments, ReloadArguments, RetireArguments,
+    RollArguments, RollbackArguments, SessionVerb, SessionsArguments, StateArguments, StateCommand, Switch, Until,
+    WaitArguments, parse,
 };
 
 use crate::config::report::Report;
@@ -104,7 +104,7 @@ pub fn execute(command: Command, verbs: Verbs) -> Exit {
         Command::Detach(arguments) => order::detach(arguments),
         Command::Retire(arguments) => order::retire(arguments),
         Command::Wait(arguments) => wait::wait(arguments),
-        Command::Backend { command } => order::backend(command),
+        Command::Backend(arguments) => order::backend(arguments),
         Command::Sessions(arguments) => sessions::sessions(arguments),
         Command::Maintenance(arguments) => order::maintenance(arguments),
         Command::Events(arguments) => events::events(arguments),

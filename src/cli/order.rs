@@ -2,8 +2,8 @@
 
 use crate::admin::api::{Done, Maintenance, Reload, Reloaded, RetireOrder};
 use crate::cli::arguments::{
-    BackendArguments, BackendCommand, DetachArguments, DownArguments, GatewayArguments, MaintenanceArguments, Named,
-    PromoteArguments, ReloadArguments, RetireArguments, RollArguments, RollbackArguments, Switch,
+    BackendArguments, BackendVerb, DetachArguments, GatewayArguments, MaintenanceArguments, Named, PromoteArguments,
+    ReloadArguments, RetireArguments, RollArguments, RollbackArguments, Switch,
 };
 use crate::cli::client::Call;
 use crate::cli::gateway::{Gateway, json};
@@ -53,15 +53,22 @@ pub(super) fn retire(arguments: RetireArguments) -> Result<(), Failure> {
     gateway.show(&call, |done| told(&done))
 }
 
-pub(super) fn backend(command: BackendCommand) -> Result<(), Failure> {
-    let (named, verb, now) = match command {
-        BackendCommand::Up(named) => (named, "up", None),
-        BackendCommand::Drain(named) => (named, "drain", None),
-        BackendCommand::Down(DownArguments { named, now }) => (named, "down", Some(now)),
+pub(super) fn backend(arguments: BackendArguments) -> Result<(), Failure> {
+    let BackendArguments { verb, generation: id, backend, now, gateway } = arguments;
+    let word = match verb {
+        BackendVerb::Up => "up",
+        BackendVerb::Drain => "drain",
+        BackendVerb::Down => "down",
     };
-    let BackendArguments { generation: id, backend, gateway } = named;
-    let call = Call::post(format!("{}/backends/{}/{verb}", generation(&id), segment(&backend)));
-    order(gateway, &now.into_iter().fold(call, |call, now| call.with(json(&RetireOrder { now }))))
+    if now && verb != BackendVerb::Down {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("`backend {word}` costs nothing: --now belongs to `backend down`"),
+        ));
+    }
+    let call = Call::post(format!("{}/backends/{}/{word}", generation(&id), segment(&backend)));
+    let call = if verb == BackendVerb::Down { call.with(json(&RetireOrder { now })) } else { call };
+    order(gateway, &call)
 }
 
 pub(super) fn maintenance(arguments: MaintenanceArguments) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Texts to values: durations, sizes, addresses, names. Each says what it refuses and what to write instead.
 
+mod admin;
 mod answers;
 mod balance;
 mod force;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use jiff::fmt::friendly::SpanParser;
 use tracing_subscriber::EnvFilter;
 
+pub(super) use admin::*;
 pub(super) use answers::*;
 pub(super) use balance::*;
 pub(super) use force::*;
@@ -29,7 +31,7 @@ pub(super) use protocol::*;
 pub(super) use session::*;
 pub(super) use worker::*;
 
-use super::model::{AccessLogFormat, AccessLogTarget, Address, AdminAddress, HostPattern, StatePlace, StateSync};
+use super::model::{AccessLogFormat, AccessLogTarget, Address, HostPattern, StatePlace, StateSync};
 use super::reader::{Kind, Refusal, refuse};
 use super::report::shown;
 use super::spelling::closest;
@@ -51,11 +53,6 @@ pub(super) const HEAD_SIZE: Kind<usize> = Kind { noun: "a size", example: "\"32K
 /// An own address.
 pub(super) const LISTEN: Kind<SocketAddr> =
     Kind { noun: "an address", example: "\"127.0.0.1:8080\"", unit: "", parse: listen };
-/// The admin API's own address.
-pub(super) const ADMIN: Kind<AdminAddress> =
-    Kind { noun: "an address", example: "\"127.0.0.1:9180\"", unit: "", parse: admin };
-/// The mode of a file.
-pub(super) const FILE_MODE: Kind<u32> = Kind { noun: "a mode", example: "\"0660\"", unit: "", parse: file_mode };
 /// A backend's address.
 pub(super) const ADDRESS: Kind<Address> =
     Kind { noun: "a backend's address", example: "\"127.0.0.1:8801\"", unit: "", parse: address };
@@ -205,43 +202,9 @@ fn listen(text: &str) -> Parsed<SocketAddr> {
     refuse(format!("{} is not an address to listen on", shown(text)), help)
 }
 
-fn admin(text: &str) -> Parsed<AdminAddress> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match is_socket(path) {
-            true => Ok(AdminAddress::Unix(PathBuf::from(path))),
-            false => refuse(
-                format!("{} is not the path of a socket", shown(text)),
-                "write an absolute path of at most 107 bytes: \"unix:/run/tidegate/admin.sock\"",
-            ),
-        };
-    }
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().to_canonical().is_loopback() => Ok(AdminAddress::Tcp(address)),
-        Ok(address) => refuse(
-            format!("{} can be reached from beyond this machine, and the admin API has no TLS", shown(text)),
-            format!("bind loopback: \"127.0.0.1:{}\"", address.port()),
-        ),
-        Err(_) => refuse(
-            format!("{} is not an address to listen on", shown(text)),
-            "write an IP address and a port, or a unix socket: \"127.0.0.1:9180\", \"unix:/run/tidegate/admin.sock\"",
-        ),
-    }
-}
-
 /// A path that a socket can have: sockaddr_un has room for 108 bytes, the last of which is zero.
-fn is_socket(path: &str) -> bool {
+pub(super) fn is_socket(path: &str) -> bool {
     path.starts_with('/') && path.len() <= 107 && !path.contains('\0')
-}
-
-fn file_mode(text: &str) -> Parsed<u32> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match mode {
-        Some(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => Ok(mode),
-        _ => refuse(
-            format!("{} is not the mode of a socket", shown(text)),
-            "write \"0600\" for the gateway's user alone, \"0660\" for its group as well",
-        ),
-    }
 }
 
 fn address(text: &str) -> Parsed<Address> {

@@ -54,7 +54,7 @@ impl Repeats {
 /// answered as before and does not roll again; keys are remembered until the gateway restarts, the last 256 of them.
 #[utoipa::path(post, path = "/v1/services/{service}/roll", tag = "orders",
     params(("service" = String, Path, description = "Its name."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 255 characters, one for each deploy.")),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$", description = "Any text of up to 255 characters, one for each deploy.")),
     responses((status = 200, description = "It has begun, or waits.", body = Done), Problems))]
 pub(super) async fn roll(
     State(desk): State<Desk>,
@@ -145,7 +145,7 @@ pub(super) async fn detach(
 /// Retires a detached generation. It does so by itself when it is empty; with `now`, what is on it is ended.
 #[utoipa::path(post, path = "/v1/services/{service}/generations/{generation}/retire", tag = "orders",
     params(("service" = String, Path, description = "The service."), ("generation" = u64, Path, description = "Its number.")),
-    request_body(content = RetireOrder, description = "None for `now = false`."),
+    request_body(content = Option<RetireOrder>, description = "None for `now = false`."),
     responses((status = 200, description = "It is ending.", body = Done), Problems))]
 pub(super) async fn retire(
     State(desk): State<Desk>,
@@ -186,7 +186,7 @@ pub(super) async fn drain(
 #[utoipa::path(post, path = "/v1/services/{service}/generations/{generation}/backends/{backend}/down", tag = "orders",
     params(("service" = String, Path, description = "The service."), ("generation" = u64, Path, description = "Its number."),
         ("backend" = String, Path, description = "The backend's name.")),
-    request_body(content = RetireOrder, description = "None for `now = false`."),
+    request_body(content = Option<RetireOrder>, description = "None for `now = false`."),
     responses((status = 200, description = "It gets nothing.", body = Done), Problems))]
 pub(super) async fn down(
     State(desk): State<Desk>,
@@ -198,7 +198,7 @@ pub(super) async fn down(
 }
 
 /// Reads the file again and applies it, as SIGHUP does; or says what that would do.
-#[utoipa::path(post, path = "/v1/reload", tag = "orders", request_body(content = Reload, description = "None for `dry_run = false`."),
+#[utoipa::path(post, path = "/v1/reload", tag = "orders", request_body(content = Option<Reload>, description = "None for `dry_run = false`."),
     responses((status = 200, description = "It is in force, or would be.", body = Reloaded), Problems))]
 pub(super) async fn reload(
     State(desk): State<Desk>,

@@ -49,7 +49,8 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<Option<T>, Respon
     // Who announced more was told before; this one announced nothing, or left.
     let body =
         body.map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "A request's body may have 64 KiB."))?.to_bytes();
-    if body.is_empty() {
+    let text = body.trim_ascii();
+    if body.is_empty() || (is_json == Some(true) && text == b"null") {
         return Ok(None);
     }
     if is_json != Some(true) {
@@ -57,7 +58,7 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<Option<T>, Respon
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
     // A list would be taken as well, its parts for those of the object in their order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
+    if text.first() != Some(&b'{') {
         return Err(problem(StatusCode::BAD_REQUEST, "The body has to be a JSON object."));
     }
     // The error names what it met, which may be a secret; where it stands is enough.

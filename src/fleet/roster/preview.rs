@@ -42,7 +42,7 @@ impl Roster {
             let name = &line.name;
             preview
                 .changes
-                .push(format!("{name} leaves the file: it serves its {sessions} only, and takes no new ones"));
+                .push(format!("{name} leaves the file: it serves its sessions ({sessions}) and takes no new ones"));
         }
         Ok(preview)
     }
@@ -96,12 +96,12 @@ fn change(line: &Line, service: &Arc<Service>, decision: &Decision<'_>, changes:
 fn former(line: &Line, next: GenerationNumber) -> String {
     let former = line.active().filter(|active| active.number != next);
     let former = former.map(|active| (line.id(active.number), sessions(std::iter::once(active))));
-    former.map(|(id, sessions)| format!(", and {id} is detached with its {sessions}")).unwrap_or_default()
+    former.map(|(id, sessions)| format!(", and {id} is detached with {sessions}")).unwrap_or_default()
 }
 
 fn sessions<'a>(generations: impl Iterator<Item = &'a Generation>) -> String {
     match generations.map(|generation| generation.cost().sessions).sum() {
-        1_u64 => "open session".to_owned(),
+        1_u64 => "1 open session".to_owned(),
         count => format!("{count} open sessions"),
     }
 }
