@@ -389,3 +389,75 @@ async fn who_may_not_ask_is_refused_and_who_asked_is_noted() {
     assert_eq!(ask(&format!("{host}{bearer}")).await, 200);
     gateway.logs("an operator asks to put app under maintenance").await;
 }
+
+/// The blocks of shell in the README's chapter on the command line: the script, and the line for workers.
+fn scripts() -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let chapter = readme.split("**A deploy script**").nth(1).unwrap().split("### The page").next().unwrap();
+    chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// Runs a script in this folder, where `bin` holds what it calls.
+fn shell(folder: &Path, script: &str, words: &[&str]) -> std::process::Command {
+    fs::write(folder.join("deploy.sh"), script).unwrap();
+    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = std::process::Command::new("sh");
+    command.arg("-e").arg(folder.join("deploy.sh")).args(words).env("PATH", path).current_dir(folder);
+    command
+}
+
+fn program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn the_readmes_deploy_script_waits_for_the_last_session() {
+    let base = support::free_address().port();
+    let session = "cookie = \"demo_session\", end = [{ method = \"POST\", path = \"/logout\" }]";
+    let service = Service::app().session(session).set("ready", "{ path = \"/healthz\", interval = \"20ms\" }");
+    let executable = support::executable();
+    let executable = executable.to_str().unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let (place, config) = (folder.path().to_owned(), folder.path().join("tidegate.toml"));
+    program(
+        &place.join("bin/tidegate"),
+        &format!("#!/bin/sh\nexec {executable} \"$@\" --config {}\n", config.display()),
+    );
+    // systemd's part: a process for each version.
+    let systemctl = format!(
+        "#!/bin/sh -e\nnumber=${{2#app@}}\ncd {}\nif [ $1 = start ]; then {executable} demo-app --port $(({base} + number)) \
+         --generation $number > $number.out 2>&1 & echo $! > $number.pid\nelse kill $(cat $number.pid); fi\n",
+        place.display()
+    );
+    program(&place.join("bin/systemctl"), &systemctl);
+    assert!(shell(&place, "systemctl start app@7", &[]).status().unwrap().success());
+    let file = File::new([service.generation(7, [format!("127.0.0.1:{}", base + 7)])]);
+    let gateway = Gateway::start_in(folder, file).await;
+    gateway.all_active().await;
+    let log_in = async || {
+        let mut wire = Wire::open(gateway.address).await;
+        let head = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 8\r\n\r\n";
+        wire.send(format!("{head}name=Ann")).await;
+        wire.answer().await.head.get("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    };
+    let ann = log_in().await;
+    let text_of = scripts();
+    let [script, with_workers] = text_of.as_slice() else { panic!("two blocks of shell, not {}", text_of.len()) };
+    assert!(script.lines().count() <= 13 && with_workers.lines().count() == 1);
+    let script = script.replace("/etc/tidegate/tidegate.toml", config.to_str().unwrap());
+    assert!(script.contains("8800 + new"), "the port is the README's");
+    let script = script.replace("8800 + new", &format!("{base} + new"));
+    let mut deploy = shell(&place, &script, &["7"]).stdout(Stdio::piped()).spawn().unwrap();
+    let status = gateway.active(8).await;
+    assert_eq!(status.state("app", 7), "detached");
+    assert!(deploy.try_wait().unwrap().is_none(), "it waits for Ann");
+    let mut wire = Wire::open(gateway.address).await;
+    assert_eq!(wire.ask("POST", "/logout", &format!("Cookie: {ann}\r\n")).await.status(), 303);
+    let told = tokio::task::spawn_blocking(move || deploy.wait_with_output().unwrap()).await.unwrap();
+    assert!(told.status.success() && text(&told).contains("app@7 is retired"), "{}", text(&told));
+    let stopped: u32 = fs::read_to_string(place.join("7.pid")).unwrap().trim().parse().unwrap();
+    eventually("version 7 is stopped", async || if support::lives(stopped) { Err("it runs") } else { Ok(()) }).await;
+    assert!(shell(&place, "systemctl stop app@8", &[]).status().unwrap().success());
+}

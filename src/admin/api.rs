@@ -311,6 +311,9 @@ pub struct Worker {
     /// Its number; absent while there is no process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Bytes of its resident memory; absent while there is no process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// Its ports by family; none where it listens at a unix socket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, u16>,

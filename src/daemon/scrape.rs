@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::process::Process;
-use crate::admin::api::{Backend, Gateway, Generation, Health, Intent, Service, Status, WorkerState};
+use crate::admin::api::{BackendCounts, Gateway, Generation, Service, Status, WorkerState};
 use crate::fleet::lifecycle::Lifecycle;
 use crate::log::{AccessLog, Counts};
 use crate::metrics::{Code, Family, Page, Reading, Samples, Value, families as f};
@@ -129,13 +129,8 @@ fn generations(page: &mut Page, gateway: &Gateway, services: &[Service]) {
     });
     let mut samples = page.family(&f::BACKENDS);
     each(services, |service, generation, number| {
-        let mut counts = [0_u64; Condition::ALL.len()];
-        for backend in &generation.backends {
-            counts[Condition::of(backend) as usize] += 1;
-        }
-        for (condition, count) in Condition::ALL.into_iter().zip(counts) {
-            let labels =
-                [("service", service.name.as_str()), ("generation", number), ("condition", condition.as_str())];
+        for (condition, count) in BackendCounts::of(&generation.backends).by_condition() {
+            let labels = [("service", service.name.as_str()), ("generation", number), ("condition", condition)];
             samples.put(&labels, count);
         }
     });
@@ -183,54 +178,6 @@ fn gateway(page: &mut Page, gateway: &Gateway, figures: &Figures) {
         let mut samples = page.family(family);
         if let Some(value) = value {
             samples.put(&[], value);
-        }
-    }
-}
-
-/// What a backend is able to do. The first that is true counts; see [`f::BACKENDS`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Condition {
-    Down,
-    Drain,
-    Unready,
-    Unhealthy,
-    Unreachable,
-    Ejected,
-    Taking,
-}
-
-impl Condition {
-    const ALL: [Condition; 7] = [
-        Condition::Down,
-        Condition::Drain,
-        Condition::Unready,
-        Condition::Unhealthy,
-        Condition::Unreachable,
-        Condition::Ejected,
-        Condition::Taking,
-    ];
-
-    fn of(backend: &Backend) -> Self {
-        match backend.intent {
-            Intent::Down => Condition::Down,
-            Intent::Drain => Condition::Drain,
-            Intent::Up if !backend.ready => Condition::Unready,
-            Intent::Up if backend.health == Health::Down => Condition::Unhealthy,
-            Intent::Up if backend.unreachable_seconds.is_some() => Condition::Unreachable,
-            Intent::Up if backend.ejected_until.is_some() => Condition::Ejected,
-            Intent::Up => Condition::Taking,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Condition::Down => "down",
-            Condition::Drain => "drain",
-            Condition::Unready => "unready",
-            Condition::Unhealthy => "unhealthy",
-            Condition::Unreachable => "unreachable",
-            Condition::Ejected => "ejected",
-            Condition::Taking => "taking",
         }
     }
 }

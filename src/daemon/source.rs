@@ -338,11 +338,19 @@ fn worker(status: WorkerStatus) -> api::Worker {
         state: status.state,
         since: status.since,
         pid: status.pid,
+        memory_bytes: status.pid.and_then(memory),
         ports: status.ports,
         work: status.work,
         last_exit: status.why,
         output: status.output,
     }
+}
+
+/// Resident memory of a process, in bytes. The system keeps it in memory, so that nobody waits for it.
+fn memory(pid: u32) -> Option<u64> {
+    let counts = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = counts.split(' ').nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
 }
 
 fn event(entry: EventRecord) -> Event {

@@ -68,7 +68,7 @@ pub struct GenerationOverview {
 }
 
 /// How many backends are how. Each of them counts in `total`, in at most one of the conditions up to `down` (the first
-/// that holds of: down, drain, unready, unhealthy, ejected, unreachable, taking), and in `workers` if the gateway runs it.
+/// that holds of: down, drain, unready, unhealthy, unreachable, ejected, taking), and in `workers` if the gateway runs it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct BackendCounts {
     /// All of them.
@@ -103,13 +103,29 @@ impl BackendCounts {
                 (Intent::Drain, _) => &mut counts.drain,
                 (Intent::Up, _) if !backend.ready => &mut counts.unready,
                 (Intent::Up, Health::Down) => &mut counts.unhealthy,
-                (Intent::Up, _) if backend.ejected_until.is_some() => &mut counts.ejected,
                 (Intent::Up, _) if backend.unreachable_seconds.is_some() => &mut counts.unreachable,
+                (Intent::Up, _) if backend.ejected_until.is_some() => &mut counts.ejected,
                 (Intent::Up, Health::Up | Health::Unknown) => &mut counts.taking,
             };
             *place += 1;
         }
         counts
+    }
+}
+
+impl BackendCounts {
+    /// The conditions by their names, each with its count.
+    pub fn by_condition(&self) -> [(&'static str, u64); 7] {
+        let Self { total: _, taking, unready, unhealthy, ejected, unreachable, drain, down, workers: _ } = *self;
+        [
+            ("down", down),
+            ("drain", drain),
+            ("unready", unready),
+            ("unhealthy", unhealthy),
+            ("unreachable", unreachable),
+            ("ejected", ejected),
+            ("taking", taking),
+        ]
     }
 }
 

@@ -248,7 +248,8 @@ class Row {
     const ports = Object.entries(worker.ports ?? {}).map(([family, port], _, all) =>
       all.length > 1 ? `${family} ${port}` : `port ${port}`,
     );
-    const facts = [...(worker.pid === undefined ? [] : [`pid ${worker.pid}`]), ...ports];
+    const memory = worker.memory_bytes === undefined ? [] : [`${number(Math.ceil(worker.memory_bytes / 2 ** 20))} MiB`];
+    const facts = [...(worker.pid === undefined ? [] : [`pid ${worker.pid}`]), ...ports, ...memory];
     attr(this.worker, "class", undefined);
     text(
       this.worker,
