@@ -25,7 +25,13 @@ const KEY: usize = 255;
 
 /// Rolls that were asked for with an `Idempotency-Key`: asked again, they are answered as they were, and nothing rolls.
 #[derive(Default)]
-pub(super) struct Repeats(Mutex<VecDeque<(ServiceName, String, Result<Done, Denied>)>>);
+pub(super) struct Repeats(Mutex<VecDeque<Repeat>>);
+
+struct Repeat {
+    service: ServiceName,
+    key: String,
+    answer: Result<Done, Denied>,
+}
 
 impl Repeats {
     /// Answers what was asked before with this key, or asks. One at a time, so that two of the same key are one.
@@ -36,14 +42,14 @@ impl Repeats {
         ask: impl Future<Output = Option<Result<Done, Denied>>>,
     ) -> Option<Result<Done, Denied>> {
         let mut known = self.0.lock().await;
-        if let Some((.., answer)) = known.iter().find(|(whose, other, _)| whose == service && other == key) {
-            return Some(answer.clone());
+        if let Some(repeat) = known.iter().find(|repeat| repeat.service == *service && repeat.key == key) {
+            return Some(repeat.answer.clone());
         }
         let answer = ask.await?;
         if known.len() == KEYS {
             known.pop_front();
         }
-        known.push_back((service.clone(), key.to_owned(), answer.clone()));
+        known.push_back(Repeat { service: service.clone(), key: key.to_owned(), answer: answer.clone() });
         Some(answer)
     }
 }
