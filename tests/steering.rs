@@ -414,7 +414,7 @@ fn program(path: &Path, text: &str) {
 
 #[tokio::test]
 async fn the_readmes_deploy_script_waits_for_the_last_session() {
-    let base = support::free_address().port();
+    let base = support::base_port();
     let session = "cookie = \"demo_session\", end = [{ method = \"POST\", path = \"/logout\" }]";
     let service = Service::app().session(session).set("ready", "{ path = \"/healthz\", interval = \"20ms\" }");
     let executable = support::executable();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use support::{File, Gateway, Message, Service, Wire, eventually, free_address, lives};
+use support::{File, Gateway, Message, Service, Wire, base_port, eventually, free_address, lives};
 use tempfile::TempDir;
 
 const HOME: &str = "/usr/share/tomcat10";
@@ -364,8 +364,8 @@ async fn tomcats_as_workers() {
         ("/srv/shop/current", place("base")),
         ("/var/cache/shop", place("base/work")),
         ("java.io.tmpdir=/tmp", format!("java.io.tmpdir={}", folder.path().display())),
-        ("http = 8800", format!("http = {}", free_address().port())),
-        ("debug = 5100", format!("debug = {}", free_address().port())),
+        ("http = 8800", format!("http = {}", base_port())),
+        ("debug = 5100", format!("debug = {}", base_port())),
         ("user = \"tomcat\"\n", String::new()),
         ("/healthz", "/logout".to_owned()),
     ] {

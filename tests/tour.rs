@@ -10,7 +10,7 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{File, Gateway, Wire, executable, free_address, lives, within};
+use support::{File, Gateway, Wire, base_port, executable, lives, within};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -61,7 +61,7 @@ fn file(edit: impl Fn(&str) -> String) -> File {
 
 #[tokio::test]
 async fn the_tour() {
-    let base = format!("base_port = {}", free_address().port());
+    let base = format!("base_port = {}", base_port());
     let elsewhere = |text: &str| text.replace("base_port = 8800", &base);
     let gateway = Gateway::ready(file(elsewhere)).await;
     let mut ann = Visitor::new(&gateway).await;

@@ -16,10 +16,7 @@ mod walk;
 #[path = "workers/work.rs"]
 mod work;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::sync::Mutex;
 
 use support::{File, Service};
 
@@ -43,17 +40,4 @@ fn service(worker: &str) -> Service {
 
 fn file(worker: &str) -> File {
     File::new([service(worker)])
-}
-
-/// A base of a hundred ports that nobody uses and no test is given: below those of `free_address`, one of which
-/// may be the admin API's of the same file.
-fn base_port() -> u16 {
-    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let base = 100 * fastrand::u16(20..99);
-        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if TAKEN.lock().unwrap().insert(base) && (base..base + 100).all(is_free) {
-            return base;
-        }
-    }
 }

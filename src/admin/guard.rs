@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -106,11 +106,24 @@ fn at(seconds: u64) -> jiff::Timestamp {
 pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = match refusal(&request, &guard) {
         Some(refusal) => refusal,
-        None => next.run(request).await,
+        None => legible(next.run(request).await),
     };
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What the router itself refuses says so in plain text; here, errors are problems.
+fn legible(response: Response) -> Response {
+    let is_plain =
+        || response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if response.status() == StatusCode::BAD_REQUEST && is_plain() {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "The path cannot be read: behind each % stand two hexadecimal digits, and all of it is UTF-8.",
+        );
+    }
     response
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::curl::Curl;
 use crate::program::{installed, node, python, source};
-use crate::support::{File, Gateway, free_address, lives};
+use crate::support::{File, Gateway, base_port, lives};
 use crate::walk::{at, counts};
 
 /// The `[[service]]` of an example. Each pair is a text that has to be in it, and what stands there instead.
@@ -13,7 +13,7 @@ fn example(name: &str, places: &[(&str, String)]) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/workers").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut text = text[text.find("[[service]]").expect("it has a service")..].to_owned();
-    let base = format!("base_port = {}", free_address().port());
+    let base = format!("base_port = {}", base_port());
     for (from, to) in places.iter().chain([&("base_port = 8800", base)]) {
         assert!(text.contains(from), "{from:?} is not in {name}");
         text = text.replace(from, to);

@@ -1,6 +1,6 @@
 //! The configuration file as tests write it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Display, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{LazyLock, Mutex};
@@ -16,6 +16,19 @@ pub(crate) fn free_address() -> SocketAddr {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TAKEN.lock().unwrap().insert(port) && TcpListener::bind(address).is_ok() {
             return address;
+        }
+    }
+}
+
+/// A base of a hundred ports that nobody uses and no test is given: below those of `free_address`, one of which
+/// may be the admin API's of the same file.
+pub(crate) fn base_port() -> u16 {
+    static BASES: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let base = 100 * fastrand::u16(20..99);
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if BASES.lock().unwrap().insert(base) && (base..base + 100).all(is_free) {
+            return base;
         }
     }
 }

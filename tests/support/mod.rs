@@ -24,7 +24,7 @@ mod wire;
 pub(crate) use app::{App, Stream};
 pub(crate) use browser::{Browser, Place, place};
 pub(crate) use disk::Disk;
-pub(crate) use file::{File, Service, free_address};
+pub(crate) use file::{File, Service, base_port, free_address};
 pub(crate) use gateway::{Gateway, command, executable, lives, run, workers_of};
 pub(crate) use h2c::{Call, H2c};
 pub(crate) use http2::{Http2, Reply};

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{base_port, command, service};
-use crate::support::{Browser, File, Gateway, Service, Status, eventually, full_scale, workers_of};
+use super::{command, service};
+use crate::support::{Browser, File, Gateway, Service, Status, base_port, eventually, full_scale, workers_of};
 
 /// Generations may take turns at so many ports from the base on.
 const RANGE: u16 = 12;

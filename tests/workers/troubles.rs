@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{base_port, command, service, worker};
-use crate::support::{Browser, File, Gateway, Service, eventually, lives, workers_of};
+use super::{command, service, worker};
+use crate::support::{Browser, File, Gateway, Service, base_port, eventually, lives, workers_of};
 
 /// A gateway with a good first version, somebody who is on it, and its processes.
 struct Scene {

@@ -1,7 +1,7 @@
 //! The walk of z2's wiki page "How to Gateway": two applications' sessions on several generations of workers.
 
-use super::{base_port, command, file, service};
-use crate::support::{Browser, Gateway, Service, Status, lives, workers_of};
+use super::{command, file, service};
+use crate::support::{Browser, Gateway, Service, Status, base_port, lives, workers_of};
 
 /// What status says of all workers: `app@1 detached 0 ready`.
 fn workers(status: &Status) -> Vec<String> {

@@ -353,6 +353,7 @@ async fn parts_of_a_service_have_their_own_places() {
     assert_eq!(server.get(&format!("{base}/backends/10.0.0.3:8808")).await.json()["intent"], "drain");
     let output = server.get(&format!("{base}/backends/a%2Fb/output")).await;
     assert_eq!(output.json()["lines"][0], "app@8 a/b");
+    server.get("/v1/services/%ff").await.is_problem(400);
     for missing in ["/v1/services/app/generations/3", "/v1/services/app/generations/-1", "/v1/services/x/history"] {
         server.get(missing).await.is_problem(404);
     }
