@@ -72,7 +72,8 @@ async fn a_backend_is_drained_updated_and_put_back_without_the_file() {
     let mut first = first.tab();
     // Down would cost a session, and says so.
     let refused = gateway.cli(&format!("backend down app@1 {name}")).unwrap_err();
-    assert!(refused.contains("1 open session") && refused.contains("--now"), "{refused}");
+    // Of those who came before there was one on the other, some may be here as well.
+    assert!(refused.contains("open session") && refused.contains("--now"), "{refused}");
     first.count().await;
     let down = gateway.cli(&format!("backend down app@1 {name} --now")).unwrap();
     assert!(down.contains("is set down"), "{down}");
