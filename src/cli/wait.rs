@@ -249,6 +249,10 @@ impl Peaks {
             let why = generations.iter().find_map(|one| one.trouble.as_deref());
             return format!("{who}{}", why.map(|why| format!(": {why}")).unwrap_or_default());
         }
+        if generations.iter().all(|one| one.state == Lifecycle::Active) {
+            let sessions = count(sessions, "session");
+            return format!("{who}, with {sessions}: it goes once another generation takes the new ones");
+        }
         let gone = self.peak.saturating_sub(sessions);
         let full = usize::try_from((gone * BAR).checked_div(self.peak).unwrap_or(BAR)).unwrap_or(0);
         let rest = usize::try_from(BAR).unwrap_or(0).saturating_sub(full);
@@ -391,6 +395,9 @@ mod tests {
             "app@7 detached [############----] 30 of 120 left, 1 request, 2 tunnels; idle 12m 0s at most; \
              empty in 28m 0s if nobody comes back; ended by force in 2h 0m"
         );
+        let active = sample::generation(7, Lifecycle::Active, 30);
+        let line = peaks.line(&goal, &[active]);
+        assert_eq!(line, "app@7 active, with 30 sessions: it goes once another generation takes the new ones");
         let empty = sample::generation(7, Lifecycle::Retiring, 0);
         assert_eq!(Peaks::default().line(&goal, &[empty]), "app@7 retiring [################] 0 of 0 left");
     }
